@@ -1,0 +1,161 @@
+// Package events is what a service imports to publish domain events to
+// Cardwire. An [Event] says what happened to whom; a [Publisher] hands it to
+// the stream and returns once the stream has it. Where the event must be tied
+// to a database transaction, or the broker may be away, use the outbox
+// package beside this one.
+package events
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/cardwire/cardwire/events/streams"
+)
+
+// Types that this project publishes itself. Any service may publish others.
+const (
+	CardViewed   = "card.viewed"
+	ContactSaved = "contact.saved"
+)
+
+// Limits of an event. Whoever breaks one gets an [InvalidError].
+const (
+	MaxBody       = 256 << 10 // bytes of the JSON body
+	MaxDepth      = 64        // nesting of the JSON body
+	MaxType       = 128       // bytes of the type
+	MaxAttributes = 16        // entries
+	MaxAttribute  = 1 << 10   // bytes of one attribute's value
+)
+
+// An Event is something that happened to something a user owns. As a message
+// it is its body, on the subject events.<user_id>.<type>, with its id in the
+// header Nats-Msg-Id.
+type Event struct {
+	ID     uuid.UUID // UUIDv7, made by the publisher; receivers get it as webhook-id
+	UserID uuid.UUID // the owner: whose endpoints get the event
+	Type   string    // such as "card.viewed": see ValidateType
+	Time   time.Time // when it happened; the body's timestamp
+
+	// Body is the JSON object {"type", "timestamp", "data"} of Standard
+	// Webhooks. Receivers get exactly these bytes: the signatures cover them.
+	Body []byte
+
+	// Attributes travel with the event inside Cardwire and are never sent to a
+	// receiver. Keys are lower-case words joined by dashes.
+	Attributes map[string]string
+}
+
+// New makes an event of now with a fresh id. data becomes the body's "data"
+// and must marshal to a JSON object. The event is checked: the error is an
+// [*InvalidError].
+func New(userID uuid.UUID, eventType string, data any) (Event, error) {
+	return NewAt(time.Now(), userID, eventType, data)
+}
+
+// NewAt is New for something that happened at another time. The id is of that
+// time too, in milliseconds: it decides which daily partition the event's rows
+// live in, so it must lie within the retention time, and not in the future.
+func NewAt(at time.Time, userID uuid.UUID, eventType string, data any) (Event, error) {
+	id, err := idAt(at)
+	if err != nil {
+		return Event{}, err
+	}
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Event{}, invalid("data", "must marshal to JSON: "+err.Error())
+	}
+	at = at.UTC().Truncate(time.Microsecond)
+	body, err := json.Marshal(envelope{Type: eventType, Timestamp: at, Data: raw})
+	if err != nil {
+		return Event{}, invalid("data", "must marshal to JSON: "+err.Error())
+	}
+	e := Event{ID: id, UserID: userID, Type: eventType, Time: at, Body: body}
+	if err := e.Validate(); err != nil {
+		return Event{}, err
+	}
+	return e, nil
+}
+
+// idAt is a UUIDv7 of a given time: the library only makes those of now.
+func idAt(at time.Time) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("make event id: %w", err)
+	}
+	ms := at.UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return id, nil
+}
+
+// IDTime is the time in a UUIDv7, to the millisecond.
+func IDTime(id uuid.UUID) time.Time {
+	var ms int64
+	for _, b := range id[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// attributePrefix begins the headers that carry attributes.
+const attributePrefix = "Cardwire-Attr-"
+
+// Msg is the event as it is published.
+func (e Event) Msg() *nats.Msg {
+	m := nats.NewMsg(streams.EventSubject(e.UserID, e.Type))
+	m.Header.Set(nats.MsgIdHdr, e.ID.String())
+	for k, v := range e.Attributes {
+		m.Header.Set(attributePrefix+k, v)
+	}
+	m.Data = e.Body
+	return m
+}
+
+// Decode is the inverse of [Event.Msg]. It accepts what any NATS client
+// publishes by the same convention; every error is an [*InvalidError] that
+// names the part and the rule. body is kept, not copied.
+func Decode(subject string, header nats.Header, body []byte) (Event, error) {
+	userID, eventType, err := streams.ParseEventSubject(subject)
+	if err != nil {
+		_, rule, _ := strings.Cut(err.Error(), ": ")
+		return Event{}, invalid("subject", rule)
+	}
+	raw := header.Get(nats.MsgIdHdr)
+	id, err := uuid.Parse(raw)
+	if err != nil || len(raw) != 36 {
+		return Event{}, invalid("header "+nats.MsgIdHdr, "must be the event's id, a UUIDv7")
+	}
+	e := Event{ID: id, UserID: userID, Type: eventType, Body: body}
+	for k, v := range header {
+		if key, ok := strings.CutPrefix(k, attributePrefix); ok && len(v) > 0 {
+			if e.Attributes == nil {
+				e.Attributes = make(map[string]string)
+			}
+			e.Attributes[key] = v[0]
+		}
+	}
+	at, err := e.check()
+	if err != nil {
+		return Event{}, err
+	}
+	e.Time = at
+	return e, nil
+}
+
+// AttributeNames lists the attributes in order.
+func (e Event) AttributeNames() []string { return slices.Sorted(maps.Keys(e.Attributes)) }
+
+// envelope is the body of an event, as Standard Webhooks has it.
+type envelope struct {
+	Type      string          `json:"type"`
+	Timestamp time.Time       `json:"timestamp"`
+	Data      json.RawMessage `json:"data"`
+}

@@ -1,0 +1,75 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cardwire/cardwire/events/streams"
+)
+
+// ErrNotAccepted says that the stream did not confirm the event: the broker is
+// away, full, or its answer got lost. The event may or may not be stored.
+// Publish it again with the same id: the stream and fan-out drop repeats.
+var ErrNotAccepted = errors.New("event not accepted")
+
+// A Publisher puts events on the stream. It is safe for concurrent use.
+type Publisher struct {
+	js jetstream.JetStream
+}
+
+// NewPublisher publishes over nc. The stream must exist; any Cardwire service
+// creates it at start.
+//
+// Connect with nats.MaxReconnects(-1) and nats.ReconnectBufSize(-1): by default
+// the client gives up after two minutes, and buffers what it can lose.
+func NewPublisher(nc *nats.Conn) (*Publisher, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("make publisher: %w", err)
+	}
+	return &Publisher{js: js}, nil
+}
+
+// Publish returns once the stream has stored the event, or ctx ends. Errors
+// are [ErrInvalid] (never publish it again) or [ErrNotAccepted] (publish it
+// again with the same id). A repeat is accepted and changes nothing.
+func (p *Publisher) Publish(ctx context.Context, e Event) error {
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	if _, err := p.js.PublishMsg(ctx, e.Msg()); err != nil {
+		return notAccepted(e, err)
+	}
+	return nil
+}
+
+// PublishBatch publishes many events, about a thousand per round trip. errs[i] is what
+// Publish would have returned for batch[i]; ok says that all are nil. Events
+// of one batch are stored in its order.
+func (p *Publisher) PublishBatch(ctx context.Context, batch []Event) (errs []error, ok bool) {
+	errs = make([]error, len(batch))
+	msgs, at := make([]*nats.Msg, 0, len(batch)), make([]int, 0, len(batch))
+	ok = true
+	for i, e := range batch {
+		if errs[i] = e.Validate(); errs[i] != nil {
+			ok = false
+			continue
+		}
+		msgs, at = append(msgs, e.Msg()), append(at, i)
+	}
+	published, all := streams.PublishAll(ctx, p.js, msgs)
+	for j, err := range published {
+		if err != nil {
+			errs[at[j]] = notAccepted(batch[at[j]], err)
+		}
+	}
+	return errs, ok && all
+}
+
+func notAccepted(e Event, err error) error {
+	return fmt.Errorf("publish event %s: %w: %w", e.ID, ErrNotAccepted, err)
+}
