@@ -1,0 +1,108 @@
+-- name: LockCreation :exec
+-- Makes creations of one user's endpoints wait for each other, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtext('cardwire endpoints'), hashtext(@user_id::uuid::text));
+
+-- name: InsertEndpoint :one
+-- Returns no row if the user has max_endpoints already; 0 is no limit. Only
+-- after LockCreation does the limit hold: what is counted must not change meanwhile.
+INSERT INTO endpoints (id, user_id, url, events, description, created_at, updated_at)
+SELECT @id, @user_id, @url, @events, @description, t, t
+FROM clock_timestamp() AS t
+WHERE @max_endpoints::int = 0
+   OR (SELECT count(*) FROM endpoints e WHERE e.user_id = @user_id AND e.deleted_at IS NULL) < @max_endpoints
+RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at;
+
+-- name: InsertEndpointSecret :exec
+INSERT INTO endpoint_secrets (id, endpoint_id, ciphertext) VALUES (@id, @endpoint_id, @ciphertext);
+
+-- name: ListEndpoints :many
+-- A user's endpoints, newest first.
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+FROM endpoints
+WHERE user_id = @user_id AND deleted_at IS NULL
+ORDER BY id DESC
+LIMIT @max_rows::int;
+
+-- name: Endpoint :one
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+FROM endpoints
+WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL;
+
+-- name: MarkEndpointDeleted :one
+-- The row stays for the log. Its secrets go by DeleteEndpointSecrets, in a
+-- statement after this one: only then are those of a rotation that was first seen.
+UPDATE endpoints SET deleted_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL
+RETURNING id;
+
+-- name: DeleteEndpointSecrets :exec
+DELETE FROM endpoint_secrets WHERE endpoint_id = @endpoint_id;
+
+-- name: TouchEndpoint :one
+-- Notes that an endpoint was changed, and keeps it from changing otherwise until the transaction ends.
+UPDATE endpoints SET updated_at = clock_timestamp()
+WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL
+RETURNING id;
+
+-- name: ExpireEndpointSecrets :exec
+-- Ends all secrets of an endpoint after overlap (in seconds), if they don't end before that.
+UPDATE endpoint_secrets
+SET expires_at = least(expires_at, clock_timestamp() + make_interval(secs => @overlap::float8))
+WHERE endpoint_id = @endpoint_id;
+
+-- name: PruneEndpointSecrets :exec
+-- Deletes the secrets of an endpoint that have expired, and of those that have
+-- not, all but the current one and the next keep.
+DELETE FROM endpoint_secrets
+WHERE endpoint_id = @endpoint_id AND expires_at IS NOT NULL
+  AND (expires_at <= clock_timestamp() OR id NOT IN (
+      SELECT s.id FROM endpoint_secrets s
+      WHERE s.endpoint_id = @endpoint_id AND s.expires_at IS NOT NULL
+      ORDER BY s.id DESC
+      LIMIT @keep::int));
+
+-- name: ActiveEndpointSecrets :many
+-- The secrets that an endpoint's deliveries are signed with now, the current one first.
+SELECT id, ciphertext, expires_at
+FROM endpoint_secrets
+WHERE endpoint_id = @endpoint_id AND (expires_at IS NULL OR expires_at > now())
+ORDER BY expires_at DESC NULLS FIRST, id DESC;
+
+-- name: CountDeliveries :one
+SELECT count(*) FROM deliveries WHERE endpoint_id = @endpoint_id;
+
+-- name: ListDeliveries :many
+-- A page of an endpoint's deliveries, newest event first. Partitions are read
+-- from the newest on, and no further than the page.
+SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
+       response_code, error_message, delivered_at, created_at, updated_at
+FROM deliveries
+WHERE endpoint_id = @endpoint_id
+ORDER BY id DESC
+LIMIT @max_rows::int OFFSET @skip::int;
+
+-- name: Payloads :many
+-- The bodies of some events, newest first, until together they exceed
+-- max_bytes; of those beyond, nothing is returned. low and high bound the ids, so
+-- that only their partitions are read.
+SELECT id, body
+FROM (
+    SELECT id, body, sum(octet_length(body)) OVER (ORDER BY id DESC) AS bytes
+    FROM events
+    WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid
+) AS e
+WHERE bytes <= @max_bytes::bigint;
+
+-- name: Delivery :one
+SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
+       response_code, error_message, delivered_at, created_at, updated_at
+FROM deliveries
+WHERE id = @id AND endpoint_id = @endpoint_id;
+
+-- name: ListAttempts :many
+-- The attempts of a delivery in their order, at most max_rows.
+SELECT n, started_at, finished_at, outcome, response_code, error_class, error_message, duration_ms
+FROM attempts
+WHERE delivery_id = @delivery_id
+ORDER BY n
+LIMIT @max_rows::int;
