@@ -1,0 +1,116 @@
+// Package broker runs the NATS server of nats.conf inside this process.
+package broker
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+)
+
+// Users are the users of nats.conf, each with permissions for its step.
+var Users = [...]string{"views", "webhooks", "deliverer", "publisher", "operator"}
+
+// readyTimeout is how long the broker may take to open its store. A store of a
+// million messages opens in about a second.
+const readyTimeout = 30 * time.Second
+
+// Config says how the embedded broker differs from nats.conf.
+type Config struct {
+	File     string // path of nats.conf
+	StoreDir string // where JetStream keeps its streams
+	Host     string // address to listen on; empty for nats.conf's
+	Port     int    // port to listen on, -1 for a free one, 0 for nats.conf's
+	// Passwords by user. A user without one gets a random password, which
+	// nobody knows.
+	Passwords map[string]string
+	Log       zerolog.Logger
+}
+
+// A Broker is a running NATS server.
+type Broker struct {
+	server    *server.Server
+	passwords map[string]string
+}
+
+// Start starts the broker and returns once it takes connections. The variables
+// that nats.conf takes its passwords from are set to cfg.Passwords for it, and
+// the environment is not asked.
+func Start(cfg Config) (*Broker, error) {
+	file, err := os.ReadFile(cfg.File)
+	if err != nil {
+		return nil, fmt.Errorf("read broker configuration: %w", err)
+	}
+	b := &Broker{passwords: make(map[string]string, len(Users))}
+	var conf strings.Builder
+	for _, user := range Users {
+		password := cfg.Passwords[user]
+		if password == "" {
+			password = rand.Text()
+		}
+		b.passwords[user] = password
+		fmt.Fprintf(&conf, "NATS_%s_PASSWORD: %q\n", strings.ToUpper(user), password)
+	}
+	conf.Write(file)
+
+	var opts server.Options
+	if err := opts.ProcessConfigString(conf.String()); err != nil {
+		return nil, fmt.Errorf("read broker configuration %s: %w", cfg.File, err)
+	}
+	opts.NoSigs = true // signals belong to whoever embeds the broker
+	opts.StoreDir = cfg.StoreDir
+	if cfg.Host != "" {
+		opts.Host = cfg.Host
+	}
+	if cfg.Port != 0 {
+		opts.Port = cfg.Port
+	}
+	b.server, err = server.NewServer(&opts)
+	if err != nil {
+		return nil, fmt.Errorf("configure broker: %w", err)
+	}
+	b.server.SetLoggerV2(serverLog{cfg.Log}, false, false, false)
+	b.server.Start()
+	if !b.server.ReadyForConnections(readyTimeout) {
+		b.Stop()
+		return nil, fmt.Errorf("start broker on %s:%d with its store in %s: not ready after %s", opts.Host, opts.Port, cfg.StoreDir, readyTimeout)
+	}
+	return b, nil
+}
+
+// URL is where a user connects over TCP, credentials included.
+func (b *Broker) URL(user string) string {
+	return fmt.Sprintf("nats://%s:%s@%s", user, b.passwords[user], b.server.Addr())
+}
+
+// Address is where the broker listens, without credentials.
+func (b *Broker) Address() string { return b.server.Addr().String() }
+
+// InProcess is a connection option that reaches the broker without a socket.
+func (b *Broker) InProcess() nats.Option { return nats.InProcessServer(b.server) }
+
+// Stop stops the broker and returns when its store is closed.
+func (b *Broker) Stop() {
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+}
+
+// serverLog passes the server's own log on: its notices are of interest to
+// nobody but a developer of ours.
+type serverLog struct{ log zerolog.Logger }
+
+func (l serverLog) line(e *zerolog.Event, format string, args []any) {
+	e.Str("text", fmt.Sprintf(format, args...)).Msg("broker log")
+}
+
+func (l serverLog) Noticef(format string, args ...any) { l.line(l.log.Debug(), format, args) }
+func (l serverLog) Debugf(format string, args ...any)  { l.line(l.log.Trace(), format, args) }
+func (l serverLog) Tracef(format string, args ...any)  { l.line(l.log.Trace(), format, args) }
+func (l serverLog) Warnf(format string, args ...any)   { l.line(l.log.Warn(), format, args) }
+func (l serverLog) Errorf(format string, args ...any)  { l.line(l.log.Error(), format, args) }
+func (l serverLog) Fatalf(format string, args ...any)  { l.line(l.log.Error(), format, args) }

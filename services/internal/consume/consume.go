@@ -1,0 +1,122 @@
+// Package consume reads a durable consumer in batches, for as long as the
+// service runs: through broker restarts, and through streams and consumers
+// that vanish and are made again.
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/retry"
+)
+
+// A Source is what to read and how.
+type Source struct {
+	Stream   jetstream.StreamConfig
+	Consumer jetstream.ConsumerConfig
+
+	MaxBatch int // bounds a batch, in messages
+}
+
+// heartbeat is how soon a silent broker is noticed: after two of them.
+const heartbeat = 5 * time.Second
+
+// Batches makes sure that stream and consumer exist and calls handle with one
+// batch after another, never empty, until ctx ends; then it returns nil. handle
+// owns the messages: each must be acked, nak'ed or left to its ack wait. When
+// ctx ends, handle is not interrupted by Batches, and messages fetched but not handed
+// over are nak'ed, so that another replica gets them at once.
+func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s Source, handle func([]jetstream.Msg)) error {
+	log = log.With().Str("consumer", s.Consumer.Durable).Logger()
+	for ctx.Err() == nil {
+		var consumer jetstream.Consumer
+		err := retry.Until(ctx, log, "stream "+s.Stream.Name, func(ctx context.Context) (err error) {
+			if _, err = streams.EnsureStream(ctx, js, s.Stream); err == nil {
+				consumer, err = streams.EnsureConsumer(ctx, js, s.Stream.Name, s.Consumer)
+			}
+			return err
+		})
+		if err != nil {
+			break
+		}
+		if err := read(ctx, consumer, s, handle); err != nil && ctx.Err() == nil {
+			log.Warn().Err(err).Msg("reading interrupted")
+			_ = retry.Sleep(ctx, retry.Jitter(time.Second))
+		}
+	}
+	return nil
+}
+
+// read hands batches over until ctx ends or the consumer stops answering.
+func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle func([]jetstream.Msg)) error {
+	it, err := consumer.Messages(jetstream.PullMaxMessages(s.MaxBatch), jetstream.PullHeartbeat(heartbeat))
+	if err != nil {
+		return fmt.Errorf("open consumer: %w", err)
+	}
+	incoming := make(chan jetstream.Msg, s.MaxBatch)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(incoming)
+		for {
+			m, err := it.Next()
+			switch {
+			case err == nil:
+				incoming <- m
+			case errors.Is(err, jetstream.ErrNoHeartbeat):
+				// The broker is away or the consumer gone. Asking again tells which.
+				failed <- err
+				it.Stop()
+				return
+			default:
+				failed <- err
+				return
+			}
+		}
+	}()
+	for m := range batches(ctx, incoming, s) {
+		handle(m)
+	}
+	it.Drain()
+	for m := range incoming { // what was fetched goes back
+		_ = m.Nak()
+	}
+	return <-failed
+}
+
+// batches yields what is there, up to s.MaxBatch at a time, until ctx ends or
+// incoming closes. It waits for the first message of a batch and for no other:
+// a lone message is handed over at once, and under load batches grow by what
+// comes in while the one before is handled.
+func batches(ctx context.Context, incoming <-chan jetstream.Msg, s Source) iter.Seq[[]jetstream.Msg] {
+	return func(yield func([]jetstream.Msg) bool) {
+		for {
+			var batch []jetstream.Msg
+			select {
+			case <-ctx.Done():
+				return
+			case m, ok := <-incoming:
+				if !ok {
+					return
+				}
+				batch = append(batch, m)
+			}
+			for len(batch) < s.MaxBatch && len(incoming) > 0 {
+				m, ok := <-incoming
+				if !ok {
+					break
+				}
+				batch = append(batch, m)
+			}
+			if !yield(batch) {
+				return
+			}
+		}
+	}
+}

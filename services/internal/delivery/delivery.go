@@ -1,0 +1,98 @@
+// Package delivery is the shape that fan-out hands to the deliverer.
+package delivery
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/cardwire/cardwire/events/streams"
+)
+
+// A Delivery is one event on its way to one endpoint. As a message it is a
+// JSON object of ids, under 250 bytes. Body, URL and secrets stay in PostgreSQL
+// and are read at each attempt: an edited endpoint takes effect on the next
+// one, and what waits in a delay line costs next to nothing.
+type Delivery struct {
+	ID         uuid.UUID `json:"id"` // see ID
+	EventID    uuid.UUID `json:"eventId"`
+	EndpointID uuid.UUID `json:"endpointId"`
+	// NotBefore is when the next attempt is due, by PostgreSQL's clock; zero
+	// for a first try. The delay line goes by it; the claim has the last word.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+}
+
+// ID derives the id of a delivery: the 48 bits of time of the event's id, then
+// bits of a hash of event and endpoint, in the form of a UUIDv7. The same pair
+// always gives the same id, and ids sort by the time of their events.
+func ID(eventID, endpointID uuid.UUID) uuid.UUID {
+	var in [32]byte
+	copy(in[:16], eventID[:])
+	copy(in[16:], endpointID[:])
+	sum := sha256.Sum256(in[:])
+	var id uuid.UUID
+	copy(id[:6], eventID[:6])
+	copy(id[6:], sum[:10])
+	id[6] = id[6]&0x0f | 0x70 // version 7
+	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
+	return id
+}
+
+// FirstMsg is the message of a first try. A repeat within the stream's window is dropped.
+func (d Delivery) FirstMsg() *nats.Msg {
+	return d.msg(streams.FirstSubject(d.EndpointID), d.ID.String())
+}
+
+// WaitMsg puts the delivery into the delay line of a step.
+func (d Delivery) WaitMsg(step time.Duration) *nats.Msg {
+	return d.msg(streams.WaitSubject(step, d.EndpointID), "")
+}
+
+// AgainMsg is the message of a retry that is due. It has no message id: the
+// sweeper may have to publish it again within the stream's window.
+func (d Delivery) AgainMsg() *nats.Msg { return d.msg(streams.AgainSubject(d.EndpointID), "") }
+
+func (d Delivery) msg(subject, id string) *nats.Msg {
+	m := nats.NewMsg(subject)
+	if id != "" {
+		m.Header.Set(nats.MsgIdHdr, id)
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // a struct of ids and a time always marshals
+	}
+	m.Data = data
+	return m
+}
+
+// Decode reads a message of any of the three kinds.
+func Decode(data []byte) (Delivery, error) {
+	var d Delivery
+	if err := json.Unmarshal(data, &d); err != nil {
+		return Delivery{}, fmt.Errorf("decode delivery: %w", err)
+	}
+	if d.ID == uuid.Nil || d.EventID == uuid.Nil || d.EndpointID == uuid.Nil {
+		return Delivery{}, fmt.Errorf("decode delivery: id, eventId and endpointId must be set")
+	}
+	return d, nil
+}
+
+// Bounds are the smallest and the largest of some ids, which are not empty.
+// Queries name them, so that only the partitions between them are read.
+func Bounds(ids []uuid.UUID) (low, high uuid.UUID) {
+	low, high = ids[0], ids[0]
+	for _, id := range ids[1:] {
+		if bytes.Compare(id[:], low[:]) < 0 {
+			low = id
+		}
+		if bytes.Compare(id[:], high[:]) > 0 {
+			high = id
+		}
+	}
+	return low, high
+}

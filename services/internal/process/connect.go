@@ -1,0 +1,82 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+)
+
+// Connection settings, against defaults that lose or hide work.
+const (
+	natsPing      = 10 * time.Second // with 2 unanswered, a silent broker is noticed in 30 s, not 6 min
+	natsPingsOut  = 2
+	natsReconnect = 500 * time.Millisecond // pause between tries, ±; a restart of the broker takes about a second
+	natsTimeout   = 3 * time.Second        // to connect
+	dbConnTimeout = 3 * time.Second        // to connect
+)
+
+// ConnectNATS connects as a service, and goes on trying for ever if the broker
+// is away: the returned connection may still be connecting. Nothing is buffered
+// meanwhile, as the client could lose it: a publish fails and its caller
+// decides. user names the service in the broker's monitoring and is the prefix
+// of its inboxes (nats.conf). onClosed is called if the connection is given up, which
+// happens only when it is closed or the broker refuses our credentials.
+func ConnectNATS(url, user string, log zerolog.Logger, onClosed func(error), opts ...nats.Option) (*nats.Conn, error) {
+	opts = append([]nats.Option{
+		nats.Name("cardwire-" + user),
+		nats.CustomInboxPrefix("_INBOX_" + user),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(natsReconnect),
+		nats.ReconnectJitter(natsReconnect, natsReconnect),
+		nats.PingInterval(natsPing),
+		nats.MaxPingsOutstanding(natsPingsOut),
+		nats.Timeout(natsTimeout),
+		nats.ConnectHandler(func(c *nats.Conn) {
+			log.Info().Str("broker", c.ConnectedAddr()).Msg("broker connected")
+		}),
+		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
+			if !c.IsClosed() {
+				log.Warn().Err(err).Msg("broker disconnected")
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) {
+			log.Info().Str("broker", c.ConnectedAddr()).Msg("broker connected again")
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			log.Debug().Err(err).Msg("broker does not answer")
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Error().Err(err).Msg("broker connection error")
+		}),
+		nats.ClosedHandler(func(c *nats.Conn) { onClosed(c.LastError()) }),
+	}, opts...)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to broker: %w", err)
+	}
+	return nc, nil
+}
+
+// OpenDB makes a pool of connections to PostgreSQL. It connects when first
+// used: only a malformed URL is an error here.
+func OpenDB(ctx context.Context, url, service string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err) // pgx leaves the password out
+	}
+	cfg.ConnConfig.ConnectTimeout = dbConnTimeout
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "cardwire-" + service
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return pool, nil
+}

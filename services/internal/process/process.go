@@ -1,0 +1,219 @@
+// Package process is what every service has in common: configuration, logs,
+// connections, health, HTTP, start and stop. A main calls Main; tests and
+// `cardwire dev` give the same Deps to the same steps.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/retry"
+	"github.com/cardwire/cardwire/sql/migrations"
+)
+
+// Deps is what a step works with. The connections may be down at any time; they
+// come back by themselves.
+type Deps struct {
+	Log     zerolog.Logger
+	NATS    *nats.Conn
+	JS      jetstream.JetStream
+	DB      *pgxpool.Pool
+	Mux     *http.ServeMux // where a step that speaks HTTP registers its routes
+	Streams streams.Config // of streams that the step has to create
+}
+
+// A Service is one of the commands under services/.
+type Service struct {
+	Name  string // also the user of nats.conf and the log's "service"
+	About string // a sentence for --help
+	Addr  string // default of ADDR
+}
+
+// A Step is a part of the pipeline: view, fanout, endpoints, deliver, … Its
+// package has a New(Config, Deps) that checks the settings and registers the
+// routes but touches no network, so that wrong settings are known at once.
+type Step interface {
+	// Run works until ctx ends, then finishes what is in flight. An error is a
+	// fault that ends the service; dependencies that are away are waited for.
+	Run(ctx context.Context) error
+}
+
+// Main runs a service: it reads the settings C of its steps and those of Config
+// from flags and environment, opens the steps, and runs them until a signal
+// comes. It does not return. The first SIGINT or SIGTERM ends the steps'
+// context, and they then have SHUTDOWN_TIMEOUT to finish what is in flight; a
+// second signal ends the process at once. Exit codes: 0 stopped as told, 1
+// failed, 2 wrong settings, 130 ended by the second signal.
+func Main[C any](s Service, open func(C, Deps) ([]Step, error)) {
+	var cli struct {
+		Process Config `embed:"" group:"Process"`
+		Step    C      `embed:""`
+	}
+	parser := kong.Must(&cli, kong.Name(s.Name), kong.Description(s.About), kong.Vars{"addr": s.Addr}, kong.UsageOnError(), kong.Exit(exitUsage))
+	_, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+
+	log := NewLogger(os.Stderr, cli.Process.LogLevel).With().Str("service", s.Name).Logger()
+	ctx := StopOnSignal(context.Background(), log, cli.Process.ShutdownTimeout)
+	err = Run(ctx, s, cli.Process, log, func(d Deps) ([]Step, error) { return open(cli.Step, d) })
+	if err != nil {
+		log.Error().Err(err).Msg("service failed")
+		os.Exit(1)
+	}
+	log.Info().Msg("service stopped")
+	os.Exit(0)
+}
+
+// exitUsage turns kong's exit code for wrong settings (80) into the usual 2.
+func exitUsage(code int) {
+	if code != 0 {
+		code = 2
+	}
+	os.Exit(code)
+}
+
+// NewLogger logs JSON lines to w, from a level on ("info").
+func NewLogger(w io.Writer, level string) zerolog.Logger {
+	l, err := zerolog.ParseLevel(level)
+	if err != nil {
+		l = zerolog.InfoLevel
+	}
+	return zerolog.New(w).Level(l).With().Timestamp().Logger()
+}
+
+// StopOnSignal returns a context that the first SIGINT or SIGTERM ends. A
+// second signal, or the grace running out, ends the process with code 130 or 1.
+func StopOnSignal(parent context.Context, log zerolog.Logger, grace time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // lives as long as the process
+		sig := <-signals
+		log.Info().Stringer("signal", sig).Dur("grace_ms", grace).Msg("stopping: finishing what is in flight")
+		cancel()
+		select {
+		case <-signals:
+			log.Warn().Msg("second signal: stopped at once")
+			os.Exit(130)
+		case <-time.After(grace):
+			log.Error().Msg("not finished in time: stopped")
+			os.Exit(1)
+		}
+	}()
+	return ctx
+}
+
+// Run opens the steps, connects and serves until ctx ends, then waits for the
+// steps and for open requests, and closes the connections.
+func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open func(Deps) ([]Step, error)) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	pool, err := OpenDB(ctx, cfg.DatabaseURL, s.Name)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	nc, err := ConnectNATS(cfg.NATSURL, s.Name, log, func(err error) {
+		if ctx.Err() == nil {
+			cancel(fmt.Errorf("broker connection closed: %w", orUnknown(err)))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	closeNATS := sync.OnceFunc(func() { drain(nc) })
+	defer closeNATS()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open jetstream: %w", err)
+	}
+	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams()}
+	steps, err := open(deps)
+	if err != nil {
+		return err
+	}
+	server, err := Listen(cfg.Addr, deps)
+	if err != nil {
+		return err
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Serve(ctx) })
+	g.Go(func() error {
+		if err := awaitSchema(ctx, cfg, log, pool); err != nil {
+			return err
+		}
+		server.Started()
+		log.Info().Str("address", server.Addr()).Msg("service started")
+		return RunSteps(ctx, steps)
+	})
+	err = g.Wait()
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil // stopped as told
+	}
+	return err
+}
+
+// RunSteps runs steps side by side until ctx ends and all have finished. If one
+// fails, the others are told to finish.
+func RunSteps(ctx context.Context, steps []Step) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, step := range steps {
+		g.Go(func() error { return step.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// awaitSchema waits until the database answers and has the schema that this
+// code needs, and brings it up to date if the settings say so.
+func awaitSchema(ctx context.Context, cfg Config, log zerolog.Logger, pool *pgxpool.Pool) error {
+	if err := retry.Until(ctx, log, "PostgreSQL", pool.Ping); err != nil {
+		return err
+	}
+	if cfg.Migrate {
+		return retry.Until(ctx, log, "database migration", func(ctx context.Context) error {
+			return migrations.Up(ctx, cfg.DatabaseURL, log)
+		})
+	}
+	return retry.Until(ctx, log, "database schema", func(ctx context.Context) error {
+		return migrations.Current(ctx, cfg.DatabaseURL)
+	})
+}
+
+// drain closes the connection after what was handed to it has left.
+func drain(nc *nats.Conn) {
+	if nc.IsConnected() {
+		_ = nc.FlushTimeout(natsTimeout)
+	}
+	nc.Close()
+}
+
+func orUnknown(err error) error {
+	if err == nil {
+		return errors.New("no reason given")
+	}
+	return err
+}
