@@ -1,0 +1,62 @@
+package fanout
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/sql/db"
+)
+
+// clockSkew is how much later than an event an endpoint may seem to have been
+// made and still get it: the broker's clock dates the one, PostgreSQL's the
+// other. An endpoint that was made just before an event must not miss it.
+const clockSkew = 5 * time.Second
+
+// An item is a message of EVENTS on its way through a batch.
+type item struct {
+	event   events.Event
+	at      time.Time // when the stream stored it
+	seq     uint64    // its sequence number in the stream
+	matches []uuid.UUID
+
+	subject string // what follows is for dead events
+	header  []byte
+	body    []byte
+	reason  string // why it is dead; empty for a live event
+}
+
+// match gives each live item the endpoints that get it: those of its owner that
+// ask for its type and existed when the stream stored it.
+func match(items []*item, endpoints []db.MatchEndpointsRow) {
+	byUser := make(map[uuid.UUID][]db.MatchEndpointsRow)
+	for _, e := range endpoints {
+		byUser[e.UserID] = append(byUser[e.UserID], e)
+	}
+	for _, it := range items {
+		it.matches = nil
+		if it.reason != "" {
+			continue
+		}
+		for _, e := range byUser[it.event.UserID] {
+			if slices.Contains(e.Events, it.event.Type) && !e.CreatedAt.After(it.at.Add(clockSkew)) {
+				it.matches = append(it.matches, e.ID)
+			}
+		}
+	}
+}
+
+// users lists the owners of live items, each once.
+func users(items []*item) []uuid.UUID {
+	seen := make(map[uuid.UUID]bool, len(items))
+	var ids []uuid.UUID
+	for _, it := range items {
+		if it.reason == "" && !seen[it.event.UserID] {
+			seen[it.event.UserID] = true
+			ids = append(ids, it.event.UserID)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,223 @@
+package fanout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/partitions"
+	"github.com/cardwire/cardwire/sql/db"
+)
+
+const (
+	// maxRows bounds the deliveries of one statement and, but for a single
+	// event with more matches, of one transaction: about 1 MB of parameters.
+	maxRows = 5_000
+	// storeTimeout bounds a transaction, well within FanOutAckWait.
+	storeTimeout = 10 * time.Second
+)
+
+// chunks yields the bounds of runs of items that have at most maxRows matches
+// together, or one item.
+func chunks(items []*item) iter.Seq2[int, int] {
+	return func(yield func(from, to int) bool) {
+		from, rows := 0, 0
+		for i, it := range items {
+			if i > from && rows+len(it.matches) > maxRows {
+				if !yield(from, i) {
+					return
+				}
+				from, rows = i, 0
+			}
+			rows += len(it.matches)
+		}
+		if from < len(items) {
+			yield(from, len(items))
+		}
+	}
+}
+
+// store writes events, deliveries and dead events. Written twice, it changes
+// nothing. If PostgreSQL objects to what an item says, the items go in ever
+// smaller transactions, so that the one at fault becomes dead and the others go
+// on: an error means that the database is away.
+func (f *FanOut) store(ctx context.Context, items []*item) error {
+	txCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := f.write(txCtx, items)
+	if partitions.Missing(err) { // an event of an older day, or the keeper is late
+		if err := f.keeper.EnsureFor(txCtx, eventIDs(items)); err != nil {
+			return err
+		}
+		err = f.write(txCtx, items)
+	}
+	switch {
+	case err == nil || !objects(err):
+		return err
+	case len(items) > 1:
+		half := len(items) / 2
+		return errors.Join(f.store(ctx, items[:half]), f.store(ctx, items[half:]))
+	default:
+		items[0].reason, items[0].matches = "not storable: "+err.Error(), nil
+		return f.write(txCtx, items)
+	}
+}
+
+// objects says whether an error is about the data: SQLSTATE classes 22 (data
+// exception) and 23 (constraint).
+func objects(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23"))
+}
+
+func eventIDs(items []*item) []uuid.UUID {
+	var ids []uuid.UUID
+	for _, it := range items {
+		if it.reason == "" {
+			ids = append(ids, it.event.ID)
+		}
+	}
+	return ids
+}
+
+// write is one transaction. An event whose id is stored with other contents
+// becomes dead in it.
+func (f *FanOut) write(ctx context.Context, items []*item) error {
+	return pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		if err := insertEvents(ctx, q, items); err != nil {
+			return err
+		}
+		if err := insertDeliveries(ctx, q, items); err != nil {
+			return err
+		}
+		return insertDead(ctx, q, items)
+	})
+}
+
+func insertEvents(ctx context.Context, q *db.Queries, items []*item) error {
+	var p db.InsertEventsParams
+	byID := make(map[uuid.UUID]*item, len(items))
+	for _, it := range items {
+		if it.reason != "" {
+			continue
+		}
+		if first := byID[it.event.ID]; first != nil {
+			if !it.sameAs(first.event.UserID, first.event.Type, first.event.Body) {
+				it.reused()
+			}
+			continue
+		}
+		byID[it.event.ID] = it
+		p.Ids = append(p.Ids, it.event.ID)
+		p.UserIds = append(p.UserIds, it.event.UserID)
+		p.Types = append(p.Types, it.event.Type)
+		p.Bodies = append(p.Bodies, it.event.Body)
+		p.OccurredAts = append(p.OccurredAts, it.event.Time)
+		p.StreamSeqs = append(p.StreamSeqs, int64(it.seq))
+	}
+	if len(p.Ids) == 0 {
+		return nil
+	}
+	inserted, err := q.InsertEvents(ctx, p)
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	if len(inserted) == len(p.Ids) {
+		return nil
+	}
+	for _, id := range inserted {
+		delete(byID, id)
+	}
+	return checkStored(ctx, q, items, byID)
+}
+
+// checkStored finds, among events whose id was stored already, those that are
+// not the event that is stored: an id must not be used twice.
+func checkStored(ctx context.Context, q *db.Queries, items []*item, known map[uuid.UUID]*item) error {
+	ids := make([]uuid.UUID, 0, len(known))
+	for id := range known {
+		ids = append(ids, id)
+	}
+	low, high := delivery.Bounds(ids)
+	stored, err := q.StoredEvents(ctx, db.StoredEventsParams{Ids: ids, Low: low, High: high})
+	if err != nil {
+		return fmt.Errorf("read stored events: %w", err)
+	}
+	for _, s := range stored {
+		for _, it := range items {
+			if it.reason == "" && it.event.ID == s.ID && !it.sameAs(s.UserID, s.Type, s.Body) {
+				it.reused()
+			}
+		}
+	}
+	return nil
+}
+
+func (it *item) sameAs(userID uuid.UUID, eventType string, body []byte) bool {
+	return it.event.UserID == userID && it.event.Type == eventType && bytes.Equal(it.event.Body, body)
+}
+
+func (it *item) reused() {
+	it.reason = "invalid event: id: is used by another event"
+	it.matches = nil
+}
+
+func insertDeliveries(ctx context.Context, q *db.Queries, items []*item) error {
+	var p db.InsertDeliveriesParams
+	flush := func() error {
+		if _, err := q.InsertDeliveries(ctx, p); err != nil {
+			return fmt.Errorf("insert deliveries: %w", err)
+		}
+		p = db.InsertDeliveriesParams{}
+		return nil
+	}
+	for _, it := range items {
+		for _, endpointID := range it.matches {
+			p.Ids = append(p.Ids, delivery.ID(it.event.ID, endpointID))
+			p.EventIds = append(p.EventIds, it.event.ID)
+			p.EndpointIds = append(p.EndpointIds, endpointID)
+			p.EventTypes = append(p.EventTypes, it.event.Type)
+			if len(p.Ids) == maxRows {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(p.Ids) == 0 {
+		return nil
+	}
+	return flush()
+}
+
+func insertDead(ctx context.Context, q *db.Queries, items []*item) error {
+	var p db.InsertDeadEventsParams
+	for _, it := range items {
+		if it.reason == "" {
+			continue
+		}
+		p.Ids = append(p.Ids, it.deadID())
+		p.StreamSeqs = append(p.StreamSeqs, int64(it.seq))
+		p.Subjects = append(p.Subjects, it.deadSubject())
+		p.Headers = append(p.Headers, it.header)
+		p.Bodies = append(p.Bodies, it.body)
+		p.Reasons = append(p.Reasons, it.reason)
+	}
+	if len(p.Ids) == 0 {
+		return nil
+	}
+	if err := q.InsertDeadEvents(ctx, p); err != nil {
+		return fmt.Errorf("insert dead events: %w", err)
+	}
+	return nil
+}

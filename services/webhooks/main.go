@@ -1,0 +1,34 @@
+// Command webhooks fans events out to endpoints, and serves the endpoints API
+// and the delivery log.
+package main
+
+import (
+	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/webhooks/endpoints"
+	"github.com/cardwire/cardwire/services/webhooks/fanout"
+)
+
+type config struct {
+	Endpoints endpoints.Config `embed:"" group:"Endpoints API"`
+	FanOut    fanout.Config    `embed:"" group:"Fan-out"`
+}
+
+func main() {
+	process.Main(process.Service{
+		Name:  "webhooks",
+		About: "Fans each event out to the endpoints that want it, and serves the endpoints API with the delivery log.",
+		Addr:  "127.0.0.1:8082",
+	}, open)
+}
+
+func open(cfg config, d process.Deps) ([]process.Step, error) {
+	api, err := endpoints.New(cfg.Endpoints, d)
+	if err != nil {
+		return nil, err
+	}
+	fan, err := fanout.New(cfg.FanOut, d)
+	if err != nil {
+		return nil, err
+	}
+	return []process.Step{api, fan}, nil
+}
