@@ -1,0 +1,193 @@
+package deliver
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+
+	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/retry"
+	"github.com/cardwire/cardwire/sql/db"
+)
+
+// Reasons why a delivery ends as failed.
+const (
+	reasonExhausted = "exhausted"
+	reasonRefused   = "refused_address"
+	reasonDisabled  = "endpoint_disabled"
+)
+
+const (
+	// settleBatch is the most results of one transaction.
+	settleBatch = 500
+	// publishTimeout bounds handing retries to their delay lines. What is not
+	// handed over the sweeper finds.
+	publishTimeout = 5 * time.Second
+)
+
+// A result is an attempt that has ended.
+type result struct {
+	claimed
+	Response
+	verdict
+}
+
+// A verdict is what follows from an outcome.
+type verdict struct {
+	reason string        // why no attempt follows a failure; empty if one does
+	step   time.Duration // the delay line to wait in
+	wait   time.Duration // until the next attempt
+}
+
+// judge decides what follows from the outcome of an attempt.
+func judge(s Schedule, a Attempt, o Outcome, rnd func() float64) verdict {
+	if o.Success {
+		return verdict{}
+	}
+	if o.Gone() {
+		return verdict{reason: reasonDisabled}
+	}
+	if o.Class == classInterrupted { // ours: it does not spend the schedule
+		step := time.Second
+		if len(s) > 0 {
+			step = s[0]
+		}
+		return verdict{step: step, wait: step}
+	}
+	step, wait, ok := s.After(a.Failures+1, rnd)
+	switch {
+	case ok:
+		return verdict{step: step, wait: wait}
+	case o.Class == classRefused:
+		return verdict{reason: reasonRefused}
+	default:
+		return verdict{reason: reasonExhausted}
+	}
+}
+
+// settleAll settles results in batches until results closes: what has come in
+// while one batch was settled is the next.
+func (w *Worker) settleAll(ctx context.Context, results <-chan result) {
+	for r := range results {
+		batch := append(make([]result, 0, settleBatch), r)
+		for len(batch) < settleBatch && len(results) > 0 {
+			batch = append(batch, <-results)
+		}
+		w.settle(ctx, batch)
+	}
+}
+
+// settle writes a batch of results in one transaction, hands what waits to the
+// delay lines, and acks: never before the commit. While the database is away
+// it goes on trying; the leases of the attempts may run out meanwhile, and a
+// late result still ends its attempt truthfully.
+func (w *Worker) settle(ctx context.Context, batch []result) {
+	var waiting []db.SettleAttemptsRow
+	work := context.WithoutCancel(ctx)
+	err := retry.Until(ctx, w.log, "PostgreSQL to take results", func(context.Context) (err error) {
+		waiting, err = w.write(work, batch)
+		return err
+	})
+	if err != nil {
+		w.log.Error().Err(err).Int("results", len(batch)).Msg("results not settled")
+		return // their leases run out and the sweeper frees them
+	}
+	w.toLines(work, batch, waiting)
+	for _, r := range batch {
+		w.sent(r.msg.Ack())
+		w.report(r)
+	}
+}
+
+func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.SettleAttemptsRow, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	p, gone := params(batch)
+	if len(gone) == 0 {
+		return w.queries.SettleAttempts(ctx, p)
+	}
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		q := w.queries.WithTx(tx)
+		if waiting, err = q.SettleAttempts(ctx, p); err != nil {
+			return err
+		}
+		return q.DisableGoneEndpoints(ctx, gone)
+	})
+	return waiting, err
+}
+
+// params lays a batch out in columns, and lists the endpoints that are gone.
+func params(batch []result) (p db.SettleAttemptsParams, gone []uuid.UUID) {
+	for _, r := range batch {
+		outcome := "failure"
+		switch {
+		case r.Success:
+			outcome = "success"
+		case r.Class == classInterrupted:
+			outcome = "interrupted"
+		case r.Gone():
+			gone = append(gone, r.EndpointID)
+		}
+		p.Ids = append(p.Ids, r.DeliveryID)
+		p.Ns = append(p.Ns, int32(r.N))
+		p.Outcomes = append(p.Outcomes, outcome)
+		p.ResponseCodes = append(p.ResponseCodes, int32(r.Code))
+		p.ErrorClasses = append(p.ErrorClasses, r.Class)
+		p.ErrorMessages = append(p.ErrorMessages, r.Message)
+		p.DurationsMs = append(p.DurationsMs, int32(r.Took.Milliseconds()))
+		p.ResponseHeaders = append(p.ResponseHeaders, r.Headers)
+		p.ResponseBodies = append(p.ResponseBodies, r.Body)
+		p.Truncated = append(p.Truncated, r.Truncated)
+		p.Waits = append(p.Waits, r.wait.Seconds())
+		p.Reasons = append(p.Reasons, r.reason)
+	}
+	p.Low, p.High = delivery.Bounds(p.Ids)
+	return p, gone
+}
+
+// toLines puts what waits for another attempt into its delay line.
+func (w *Worker) toLines(ctx context.Context, batch []result, waiting []db.SettleAttemptsRow) {
+	if len(waiting) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	due := make(map[uuid.UUID]time.Time, len(waiting))
+	for _, row := range waiting {
+		due[row.ID] = row.NextAttemptAt
+	}
+	var msgs []*nats.Msg
+	for _, r := range batch {
+		if at, ok := due[r.DeliveryID]; ok {
+			d := delivery.Delivery{ID: r.DeliveryID, EventID: r.EventID, EndpointID: r.EndpointID, NotBefore: at}
+			msgs = append(msgs, d.WaitMsg(r.step))
+		}
+	}
+	errs, ok := streams.PublishAll(ctx, w.js, msgs)
+	if ok {
+		return
+	}
+	for _, err := range errs {
+		if err != nil {
+			w.log.Warn().Err(err).Int("deliveries", len(msgs)).Msg("retries not handed to their delay line; the sweeper will publish them")
+			return
+		}
+	}
+}
+
+// report is the one line of an attempt.
+func (w *Worker) report(r result) {
+	e := w.log.Info().Stringer("event_id", r.EventID).Stringer("delivery_id", r.DeliveryID).Stringer("endpoint_id", r.EndpointID).
+		Str("event_type", r.EventType).Int("attempt", r.N).Int("status", r.Code).Dur("took_ms", r.Took).Bool("success", r.Success)
+	if !r.Success {
+		e.Str("error_class", r.Class).Str("reason", r.reason).Dur("wait_ms", r.wait)
+	}
+	e.Msg("delivery attempted")
+}
+
+func random() float64 { return rand.Float64() }

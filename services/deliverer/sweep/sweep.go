@@ -1,0 +1,138 @@
+// Package sweep finds deliveries that are due and have no message, and attempts
+// whose process died, and publishes them again. It is why whatever the broker
+// loses costs a delay and no delivery.
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/retry"
+	"github.com/cardwire/cardwire/sql/db"
+)
+
+// Config is what the sweeper is told.
+type Config struct {
+	SweepInterval time.Duration `env:"SWEEP_INTERVAL" default:"1s" help:"Pause between sweeps (10ms to 1m)."`
+	SweepGrace    time.Duration `env:"SWEEP_GRACE" default:"5s" help:"How long a due delivery may be without a message before it is published again (10ms to 10m). At least the clocks' difference."`
+}
+
+const (
+	// maxRows is how many deliveries a sweep publishes of each kind. With the
+	// pause it bounds the sweeper to 500 per second and kind: after an outage
+	// it must not stand before what is fresh.
+	maxRows = 500
+	// sweepTimeout bounds one sweep.
+	sweepTimeout = 10 * time.Second
+)
+
+// A Sweeper is the step. Any number of replicas may run: rows that one takes
+// the others skip.
+type Sweeper struct {
+	cfg     Config
+	log     zerolog.Logger
+	js      jetstream.JetStream
+	queries *db.Queries
+	streams streams.Config
+}
+
+// New checks the settings.
+func New(cfg Config, d process.Deps) (*Sweeper, error) {
+	if cfg.SweepInterval < 10*time.Millisecond || cfg.SweepInterval > time.Minute {
+		return nil, fmt.Errorf("SWEEP_INTERVAL: must be 10ms to 1m, not %s", cfg.SweepInterval)
+	}
+	if cfg.SweepGrace < 10*time.Millisecond || cfg.SweepGrace > 10*time.Minute {
+		return nil, fmt.Errorf("SWEEP_GRACE: must be 10ms to 10m, not %s", cfg.SweepGrace)
+	}
+	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(d.DB), streams: d.Streams}, nil
+}
+
+// Run sweeps until ctx ends. A sweep that fails is logged when that is news.
+func (s *Sweeper) Run(ctx context.Context) error {
+	failing := false
+	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
+		err := s.Once(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			s.log.Warn().Err(err).Msg("sweeping interrupted")
+		}
+		if err == nil && failing {
+			s.log.Info().Msg("sweeping again")
+		}
+		failing = err != nil
+	}
+	return nil
+}
+
+// Once makes one sweep.
+func (s *Sweeper) Once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	before, err := s.publishedBefore(ctx)
+	if err != nil {
+		return err
+	}
+	expired, err := s.queries.TakeExpiredLeases(ctx, maxRows)
+	if err != nil {
+		return fmt.Errorf("take expired leases: %w", err)
+	}
+	due, err := s.queries.TakeDueDeliveries(ctx, db.TakeDueDeliveriesParams{PublishedBefore: before, MaxRows: maxRows})
+	if err != nil {
+		return fmt.Errorf("take due deliveries: %w", err)
+	}
+	msgs := make([]*nats.Msg, 0, len(expired)+len(due))
+	for _, row := range expired {
+		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
+	}
+	for _, row := range due {
+		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
+	}
+	if len(msgs) == 0 {
+		return nil
+	}
+	errs, ok := streams.PublishAll(ctx, s.js, msgs)
+	s.log.Info().Int("leases_expired", len(expired)).Int("deliveries_due", len(due)).Bool("published", ok).Msg("deliveries swept")
+	if !ok { // marked as swept, they are found again after the grace
+		return fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func again(id, eventID, endpointID uuid.UUID) *nats.Msg {
+	return delivery.Delivery{ID: id, EventID: eventID, EndpointID: endpointID}.AgainMsg()
+}
+
+// publishedBefore is the time before which nothing that was published still
+// has a message: the oldest message of the two lanes, or else now, less the
+// grace. A delivery that became due before then, and still waits, was lost by
+// the broker. Thus a long queue is left alone, however long its deliveries wait.
+func (s *Sweeper) publishedBefore(ctx context.Context) (time.Time, error) {
+	before, err := s.queries.Now(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask the time: %w", err)
+	}
+	stream, err := streams.EnsureStream(ctx, s.js, s.streams.DeliveriesStream())
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, lane := range []string{streams.AllFirst, streams.AllAgain} {
+		oldest, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(lane))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return time.Time{}, fmt.Errorf("look up oldest message of %s: %w", lane, err)
+		case oldest.Time.Before(before):
+			before = oldest.Time
+		}
+	}
+	return before.Add(-s.cfg.SweepGrace), nil
+}
