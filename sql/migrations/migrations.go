@@ -1,6 +1,5 @@
-// Package migrations holds the database's schema as numbered steps and applies
-// them. They only go forward, and each is safe while the code of the version
-// before it still runs.
+// Package migrations holds the schema of Cardwire's database as numbered SQL
+// files, embedded, and brings a database up to it.
 package migrations
 
 import (
@@ -8,7 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"time"
+	"io/fs"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -20,60 +19,54 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// ErrPending is what Current returns while steps are missing.
-var ErrPending = errors.New("database schema is not up to date")
+const (
+	// lockPoll and lockTries say how long Up waits for another process that
+	// migrates: tried each second, goose's smallest unit, for five minutes. Less
+	// would make a service give up while a long migration runs.
+	lockPoll  = 1 // s
+	lockTries = 300
+)
 
-// Up applies the missing steps, each in a transaction. Several processes may
-// call it at once: one works, and the others wait for it up to five minutes. A
-// step that was interrupted is applied anew by the next call.
-func Up(ctx context.Context, databaseURL string, log zerolog.Logger) error {
-	return with(ctx, databaseURL, func(p *goose.Provider) error {
-		start := time.Now()
-		results, err := p.Up(ctx)
-		for _, r := range results {
-			log.Info().Int64("version", r.Source.Version).Dur("took_ms", r.Duration).Msg("migration applied")
-		}
-		if err != nil {
-			return fmt.Errorf("migrate database: %w", err)
-		}
-		log.Debug().Int("applied", len(results)).Dur("took_ms", time.Since(start)).Msg("database schema is up to date")
-		return nil
-	})
+// Up applies all migrations that the database at url (libpq URL or keywords) has
+// not seen, each in its own transaction unless the file says otherwise, and logs
+// one line for each. Several processes may call it at once: one migrates, the
+// others wait. The lock belongs to a session, so url must not lead through a
+// pooler in transaction mode. An error names the file; what came before it stays
+// applied, and calling Up again goes on from there.
+func Up(ctx context.Context, url string, log zerolog.Logger) error {
+	return up(ctx, url, files, log)
 }
 
-// Current returns nil if the schema has every step that this code knows, and
-// else ErrPending. A schema that is newer is current: see the package.
-func Current(ctx context.Context, databaseURL string) error {
-	return with(ctx, databaseURL, func(p *goose.Provider) error {
-		current, target, err := p.GetVersions(ctx)
-		if err != nil {
-			return fmt.Errorf("read schema version: %w", err)
-		}
-		if current < target {
-			return fmt.Errorf("%w: it is at version %d, this program needs %d: run cardwire migrate, or set MIGRATE=true", ErrPending, current, target)
-		}
-		return nil
-	})
-}
-
-func with(ctx context.Context, databaseURL string, f func(*goose.Provider) error) error {
-	cfg, err := pgxpool.ParseConfig(databaseURL) // which knows the settings of a pool
+func up(ctx context.Context, url string, fsys fs.FS, log zerolog.Logger) (err error) {
+	cfg, err := pgxpool.ParseConfig(url) // which knows the settings of a pool, and takes them out
 	if err != nil {
-		return fmt.Errorf("DATABASE_URL: %w", err)
+		return fmt.Errorf("migrate: %w", err) // pgx leaves the password out
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockPoll, lockTries))
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
 	}
 	db := stdlib.OpenDB(*cfg.ConnConfig)
-	defer db.Close()
-	if err := db.PingContext(ctx); err != nil {
-		return fmt.Errorf("connect to database: %w", err)
-	}
-	// Look for the lock every second, for five minutes.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	defer func() { err = errors.Join(err, db.Close()) }()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, fsys,
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
-		return fmt.Errorf("make migration lock: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))
+	results, err := p.Up(ctx)
+	var partial *goose.PartialError // returned instead of the results when one failed
+	if errors.As(err, &partial) {
+		results = partial.Applied
+	}
+	for _, r := range results {
+		log.Info().Int64("version", r.Source.Version).Str("file", r.Source.Path).Dur("took_ms", r.Duration).
+			Msg("migration applied")
+	}
+	if partial != nil {
+		return fmt.Errorf("apply migration %s: %w", partial.Failed.Source.Path, partial.Err)
+	}
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
-	return f(p)
+	return nil
 }

@@ -199,7 +199,11 @@ func awaitSchema(ctx context.Context, cfg Config, log zerolog.Logger, pool *pgxp
 		})
 	}
 	return retry.Until(ctx, log, "database schema", func(ctx context.Context) error {
-		return migrations.Current(ctx, cfg.DatabaseURL)
+		pending, err := migrations.Pending(ctx, pool)
+		if err == nil && pending {
+			err = errors.New("it is older than this program: run cardwire migrate, or set MIGRATE=true")
+		}
+		return err
 	})
 }
 

@@ -48,6 +48,9 @@ func Listen(addr string, deps Deps) (*Server, error) {
 // Addr is the address served, with the port that was chosen if 0 was asked for.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
+// Close gives the address back. It is for a server that is never to serve.
+func (s *Server) Close() error { return s.listener.Close() }
+
 // Started lets requests through to the steps. Before, they get a 503.
 func (s *Server) Started() { s.started.Store(true) }
 

@@ -209,8 +209,8 @@ func insertDead(ctx context.Context, q *db.Queries, items []*item) error {
 		p.Ids = append(p.Ids, it.deadID())
 		p.StreamSeqs = append(p.StreamSeqs, int64(it.seq))
 		p.Subjects = append(p.Subjects, it.deadSubject())
-		p.Headers = append(p.Headers, it.header)
-		p.Bodies = append(p.Bodies, it.body)
+		p.Headers = append(p.Headers, notNull(it.header))
+		p.Bodies = append(p.Bodies, notNull(it.body))
 		p.Reasons = append(p.Reasons, it.reason)
 	}
 	if len(p.Ids) == 0 {
@@ -220,4 +220,12 @@ func insertDead(ctx context.Context, q *db.Queries, items []*item) error {
 		return fmt.Errorf("insert dead events: %w", err)
 	}
 	return nil
+}
+
+// notNull is b for PostgreSQL, which takes nil for NULL.
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }

@@ -1,0 +1,288 @@
+package fanout_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/steptest"
+	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/sql/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+var (
+	alice = uuid.MustParse("00000000-0000-7000-8000-000000000001")
+	bob   = uuid.MustParse("00000000-0000-7000-8000-000000000002")
+)
+
+func start(e *steptest.Env) (stop func()) {
+	e.T.Helper()
+	f, err := fanout.New(fanout.Config{Retention: 30 * 24 * time.Hour, FanoutBatch: 100}, e.Deps("webhooks"))
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	return e.Run(f)
+}
+
+// publish puts a message on EVENTS as any NATS client can.
+func publish(e *steptest.Env, msgs ...*nats.Msg) {
+	e.T.Helper()
+	js := e.Deps("operator").JS
+	if _, err := streams.EnsureStream(e.T.Context(), js, e.Streams.EventsStream()); err != nil {
+		e.T.Fatal(err)
+	}
+	if errs, ok := streams.PublishAll(e.T.Context(), js, msgs); !ok {
+		e.T.Fatal(errs)
+	}
+}
+
+// queued lists the delivery ids in the work queue.
+func queued(e *steptest.Env) map[uuid.UUID]int {
+	e.T.Helper()
+	js := e.Deps("operator").JS
+	s, err := js.Stream(e.T.Context(), streams.Deliveries)
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	got := make(map[uuid.UUID]int)
+	state := s.CachedInfo().State
+	for seq := state.FirstSeq; seq <= state.LastSeq && state.Msgs > 0; seq++ {
+		m, err := s.GetMsg(e.T.Context(), seq)
+		if err != nil {
+			e.T.Fatal(err)
+		}
+		d, err := delivery.Decode(m.Data)
+		if err != nil {
+			e.T.Fatal(err)
+		}
+		if m.Subject != streams.FirstSubject(d.EndpointID) || d.ID != delivery.ID(d.EventID, d.EndpointID) {
+			e.T.Errorf("message %s on %s", m.Data, m.Subject)
+		}
+		got[d.ID]++
+	}
+	return got
+}
+
+func awaitAcked(e *steptest.Env, n uint64) {
+	e.T.Helper()
+	js := e.Deps("operator").JS
+	deadline := time.Now().Add(steptest.Bound)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		c, err := js.Consumer(e.T.Context(), streams.Events, streams.FanOut)
+		if err == nil && c.CachedInfo().AckFloor.Stream >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			e.T.Fatalf("events not acked: %v", err)
+		}
+	}
+}
+
+func TestAnEventBecomesADeliveryForEachMatchingEndpoint(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	one, two := e.Endpoint(alice, "https://one.example/"), e.Endpoint(alice, "https://two.example/", "contact.saved", "card.viewed")
+	e.Endpoint(alice, "https://other-type.example/", "contact.saved")
+	e.Endpoint(bob, "https://other-user.example/")
+	inactive := e.Endpoint(alice, "https://inactive.example/")
+	e.Exec(`UPDATE endpoints SET is_active = false, disabled_reason = 'owner' WHERE id = $1`, inactive.ID)
+	deleted := e.Endpoint(alice, "https://deleted.example/")
+	e.Exec(`UPDATE endpoints SET deleted_at = now() WHERE id = $1`, deleted.ID)
+
+	ev := e.Event(alice, map[string]string{"source": "qr"})
+	start(e)
+	publish(e, ev.Msg())
+	awaitAcked(e, 1)
+
+	for _, ep := range []steptest.Endpoint{one, two} {
+		if n := e.Count(`SELECT count(*) FROM deliveries WHERE id = $1 AND event_id = $2 AND endpoint_id = $3 AND event_type = 'card.viewed' AND status = 'pending'`,
+			delivery.ID(ev.ID, ep.ID), ev.ID, ep.ID); n != 1 {
+			t.Errorf("endpoint %s: %d deliveries", ep.ID, n)
+		}
+	}
+	if n := e.Count(`SELECT count(*) FROM deliveries`); n != 2 {
+		t.Errorf("%d deliveries, want 2", n)
+	}
+	if n := e.Count(`SELECT count(*) FROM events WHERE id = $1 AND user_id = $2 AND body = $3 AND stream_seq = 1`, ev.ID, alice, ev.Body); n != 1 {
+		t.Error("event row missing or different")
+	}
+	if got := queued(e); len(got) != 2 {
+		t.Errorf("queued: %v", got)
+	}
+}
+
+func TestARepeatedFanOutChangesNothing(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	e.Endpoint(alice, "https://one.example/")
+	ev := e.Event(alice, map[string]string{})
+	stop := start(e)
+	publish(e, ev.Msg())
+	awaitAcked(e, 1)
+	stop()
+	// As after a crash before the ack: the consumer starts over.
+	js := e.Deps("operator").JS
+	if err := js.DeleteConsumer(t.Context(), streams.Events, streams.FanOut); err != nil {
+		t.Fatal(err)
+	}
+	start(e)
+	awaitAcked(e, 1)
+	if events, deliveries := e.Count(`SELECT count(*) FROM events`), e.Count(`SELECT count(*) FROM deliveries`); events != 1 || deliveries != 1 {
+		t.Errorf("%d events and %d deliveries, want one each", events, deliveries)
+	}
+	for id, n := range queued(e) {
+		if n != 1 {
+			t.Errorf("delivery %s queued %d times within the dedup window", id, n)
+		}
+	}
+}
+
+func TestWhatIsNoEventIsDeadAndBlocksNothing(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	e.Endpoint(alice, "https://one.example/")
+	good := e.Event(alice, map[string]string{})
+	noID := e.Event(alice, map[string]string{}).Msg()
+	noID.Header.Del(nats.MsgIdHdr)
+	empty := nats.NewMsg(noID.Subject) // no header, no body
+	notJSON := e.Event(alice, map[string]string{}).Msg()
+	notJSON.Data = []byte("\x00\xff not JSON")
+	notUTF8 := e.Event(alice, map[string]string{}).Msg()
+	notUTF8.Subject = "events.\xff\xfe.x"
+	old, err := events.NewAt(time.Now().AddDate(0, 0, -31), alice, events.CardViewed, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	future, err := events.NewAt(time.Now().AddDate(0, 0, 30), alice, events.CardViewed, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(e)
+	publish(e, noID, notJSON, notUTF8, old.Msg(), future.Msg(), empty, good.Msg())
+	awaitAcked(e, 7)
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE event_id = $1`, good.ID); n != 1 {
+		t.Errorf("the good event has %d deliveries", n)
+	}
+	for seq, want := range map[int]string{
+		1: "header Nats-Msg-Id: must be the event's id",
+		2: "body: must be UTF-8",
+		3: "subject: the user id must be a UUID",
+		4: "id: its time, ",
+		5: "id: its time, ",
+		6: "header Nats-Msg-Id: must be the event's id",
+	} {
+		var reason string
+		if err := e.DB.QueryRow(t.Context(), `SELECT reason FROM dead_events WHERE stream_seq = $1`, seq).Scan(&reason); err != nil {
+			t.Fatalf("message %d: %v", seq, err)
+		}
+		if !strings.Contains(reason, want) {
+			t.Errorf("message %d: reason %q, want %q in it", seq, reason, want)
+		}
+	}
+}
+
+func TestAnIDUsedTwiceIsDead(t *testing.T) {
+	t.Parallel()
+	for _, sameBatch := range []bool{true, false} {
+		t.Run(fmt.Sprintf("in the same batch: %v", sameBatch), func(t *testing.T) {
+			t.Parallel()
+			e := steptest.New(t)
+			e.Endpoint(alice, "https://one.example/")
+			e.Endpoint(bob, "https://two.example/")
+			first := e.Event(alice, map[string]string{"n": "1"})
+			second := e.Event(bob, map[string]string{"n": "2"})
+			second.ID = first.ID
+			again := second.Msg()
+			again.Header.Del(nats.MsgIdHdr) // past the stream's dedup, then set below
+			m := nats.NewMsg(again.Subject)
+			m.Data = again.Data
+			m.Header.Set(nats.MsgIdHdr, first.ID.String())
+			js := e.Deps("operator").JS
+			cfg := e.Streams.EventsStream()
+			cfg.Duplicates = 100 * time.Millisecond
+			if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			publish(e, first.Msg())
+			if !sameBatch {
+				start(e)
+				awaitAcked(e, 1)
+			}
+			awaitStored(e, js, m)
+			if sameBatch {
+				start(e)
+			}
+			awaitAcked(e, 2)
+			if n := e.Count(`SELECT count(*) FROM deliveries`); n != 1 {
+				t.Errorf("%d deliveries, want the first event's alone", n)
+			}
+			if n := e.Count(`SELECT count(*) FROM dead_events WHERE reason LIKE '%id: is used by another event'`); n != 1 {
+				t.Error("the second is not dead")
+			}
+		})
+	}
+}
+
+// awaitStored publishes until the stream's dedup window has passed and it
+// takes the message.
+func awaitStored(e *steptest.Env, js jetstream.JetStream, m *nats.Msg) {
+	e.T.Helper()
+	deadline := time.Now().Add(steptest.Bound)
+	for {
+		ack, err := js.PublishMsg(e.T.Context(), m)
+		if err != nil {
+			e.T.Fatal(err)
+		}
+		if !ack.Duplicate {
+			return
+		}
+		if time.Now().After(deadline) {
+			e.T.Fatal("still a duplicate")
+		}
+	}
+}
+
+func TestAnEventOfAnOlderDayGetsItsPartition(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	e.Endpoint(alice, "https://one.example/")
+	ev, err := events.NewAt(time.Now().AddDate(0, 0, -5), alice, events.CardViewed, struct{}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(e)
+	publish(e, ev.Msg())
+	awaitAcked(e, 1)
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE event_id = $1`, ev.ID); n != 1 {
+		t.Errorf("%d deliveries, want 1", n)
+	}
+}
+
+func TestAnEventWith5000MatchesIsOneBatch(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	e.Exec(`INSERT INTO endpoints (id, user_id, url, events) SELECT gen_random_uuid(), $1, 'https://x.example/', '{card.viewed}' FROM generate_series(1, 5001)`, alice)
+	start(e)
+	ev, next := e.Event(alice, struct{}{}), e.Event(alice, struct{}{})
+	publish(e, ev.Msg(), next.Msg())
+	awaitAcked(e, 2)
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE event_id = $1`, ev.ID); n != 5001 {
+		t.Errorf("%d deliveries, want 5001", n)
+	}
+	if n := len(queued(e)); n != 2*5001 {
+		t.Errorf("%d queued, want %d", n, 2*5001)
+	}
+}

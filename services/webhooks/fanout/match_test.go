@@ -1,0 +1,78 @@
+package fanout
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/sql/db"
+)
+
+func TestMatch(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	alice, bob := uuid.New(), uuid.New()
+	event := events.Event{UserID: alice, Type: "card.viewed"}
+	for _, tt := range []struct {
+		name     string
+		endpoint db.MatchEndpointsRow
+		want     bool
+	}{
+		{"the owner's, asks for the type", db.MatchEndpointsRow{UserID: alice, Events: []string{"contact.saved", "card.viewed"}, CreatedAt: at.Add(-time.Hour)}, true},
+		{"asks for another type", db.MatchEndpointsRow{UserID: alice, Events: []string{"contact.saved"}, CreatedAt: at.Add(-time.Hour)}, false},
+		{"asks for a longer type", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed.again"}, CreatedAt: at.Add(-time.Hour)}, false},
+		{"somebody else's", db.MatchEndpointsRow{UserID: bob, Events: []string{"card.viewed"}, CreatedAt: at.Add(-time.Hour)}, false},
+		{"made just after the event, within the clocks' difference", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, CreatedAt: at.Add(clockSkew)}, true},
+		{"made later", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, CreatedAt: at.Add(clockSkew + 1)}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.endpoint.ID = uuid.New()
+			it := &item{event: event, at: at}
+			match([]*item{it}, []db.MatchEndpointsRow{tt.endpoint})
+			if got := len(it.matches) == 1 && it.matches[0] == tt.endpoint.ID; got != tt.want {
+				t.Errorf("matches: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDeadItemsMatchNothing(t *testing.T) {
+	t.Parallel()
+	user := uuid.New()
+	it := &item{event: events.Event{UserID: user, Type: "card.viewed"}, at: time.Now(), reason: "broken"}
+	match([]*item{it}, []db.MatchEndpointsRow{{ID: uuid.New(), UserID: user, Events: []string{"card.viewed"}}})
+	if len(it.matches) != 0 || len(users([]*item{it})) != 0 {
+		t.Error("a dead item was matched")
+	}
+}
+
+func TestChunksBoundATransaction(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		matches []int
+		want    []string
+	}{
+		{nil, nil},
+		{[]int{0, 0, 0}, []string{"0-3"}},
+		{[]int{maxRows, 0, 1}, []string{"0-2", "2-3"}},
+		{[]int{3000, 2000, 1, 5000}, []string{"0-2", "2-3", "3-4"}},
+		{[]int{3 * maxRows, 3 * maxRows}, []string{"0-1", "1-2"}},
+	} {
+		var items []*item
+		for _, n := range tt.matches {
+			items = append(items, &item{matches: make([]uuid.UUID, n)})
+		}
+		var got []string
+		for from, to := range chunks(items) {
+			got = append(got, fmt.Sprintf("%d-%d", from, to))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%v: %s", tt.matches, diff)
+		}
+	}
+}
