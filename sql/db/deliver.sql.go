@@ -51,7 +51,7 @@ SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failure
        ARRAY (
            SELECT s.ciphertext FROM endpoint_secrets s
            WHERE s.endpoint_id = c.endpoint_id AND (s.expires_at IS NULL OR s.expires_at > now())
-           ORDER BY s.id DESC
+           ORDER BY s.expires_at DESC NULLS FIRST, s.id DESC
        )::bytea[] AS secrets
 FROM claimed c
 `

@@ -1,12 +1,12 @@
 -- name: LockCreation :exec
 -- Makes creations of one user's endpoints wait for each other, until the transaction ends.
-SELECT pg_advisory_xact_lock(hashtext('cardwire endpoints'), hashtext(@user_id::uuid::text));
+SELECT pg_advisory_xact_lock(hashtext('cardwire endpoints'), hashtext(cast(@user_id::uuid AS text)));
 
 -- name: InsertEndpoint :one
 -- Returns no row if the user has max_endpoints already; 0 is no limit. Only
 -- after LockCreation does the limit hold: what is counted must not change meanwhile.
 INSERT INTO endpoints (id, user_id, url, events, description, created_at, updated_at)
-SELECT @id, @user_id, @url, @events, @description, t, t
+SELECT @id::uuid, @user_id::uuid, @url::text, @events::text[], @description::text, t, t
 FROM clock_timestamp() AS t
 WHERE @max_endpoints::int = 0
    OR (SELECT count(*) FROM endpoints e WHERE e.user_id = @user_id AND e.deleted_at IS NULL) < @max_endpoints
@@ -53,9 +53,9 @@ WHERE endpoint_id = @endpoint_id;
 -- name: PruneEndpointSecrets :exec
 -- Deletes the secrets of an endpoint that have expired, and of those that have
 -- not, all but the current one and the next keep.
-DELETE FROM endpoint_secrets
-WHERE endpoint_id = @endpoint_id AND expires_at IS NOT NULL
-  AND (expires_at <= clock_timestamp() OR id NOT IN (
+DELETE FROM endpoint_secrets e
+WHERE e.endpoint_id = @endpoint_id AND e.expires_at IS NOT NULL
+  AND (e.expires_at <= clock_timestamp() OR e.id NOT IN (
       SELECT s.id FROM endpoint_secrets s
       WHERE s.endpoint_id = @endpoint_id AND s.expires_at IS NOT NULL
       ORDER BY s.id DESC

@@ -4,13 +4,16 @@ package broker
 import (
 	"crypto/rand"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // Users are the users of nats.conf, each with permissions for its step.
@@ -26,8 +29,8 @@ type Config struct {
 	StoreDir string // where JetStream keeps its streams
 	Host     string // address to listen on; empty for nats.conf's
 	Port     int    // port to listen on, -1 for a free one, 0 for nats.conf's
-	// Passwords by user. A user without one gets a random password, which
-	// nobody knows.
+	// Passwords by user, of at most 72 bytes. A user without one gets a random
+	// password, which nobody knows.
 	Passwords map[string]string
 	Log       zerolog.Logger
 }
@@ -54,7 +57,13 @@ func Start(cfg Config) (*Broker, error) {
 			password = rand.Text()
 		}
 		b.passwords[user] = password
-		fmt.Fprintf(&conf, "NATS_%s_PASSWORD: %q\n", strings.ToUpper(user), password)
+		// Hashed, as otherwise the server warns at each start that they are not.
+		// The hash never leaves this process, so the cheapest will do.
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+		if err != nil {
+			return nil, fmt.Errorf("hash broker password of %s: %w", user, err)
+		}
+		fmt.Fprintf(&conf, "NATS_%s_PASSWORD: %q\n", strings.ToUpper(user), hash)
 	}
 	conf.Write(file)
 
@@ -70,6 +79,9 @@ func Start(cfg Config) (*Broker, error) {
 	if cfg.Port != 0 {
 		opts.Port = cfg.Port
 	}
+	if err := checkFree(opts.Host, opts.Port); err != nil {
+		return nil, err
+	}
 	b.server, err = server.NewServer(&opts)
 	if err != nil {
 		return nil, fmt.Errorf("configure broker: %w", err)
@@ -81,6 +93,19 @@ func Start(cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("start broker on %s:%d with its store in %s: not ready after %s", opts.Host, opts.Port, cfg.StoreDir, readyTimeout)
 	}
 	return b, nil
+}
+
+// checkFree says at once that the address is taken, for which the server would
+// make us wait until readyTimeout. The error is syscall.EADDRINUSE then.
+func checkFree(host string, port int) error {
+	if port == server.RANDOM_PORT {
+		return nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return fmt.Errorf("start broker: %w", err)
+	}
+	return l.Close()
 }
 
 // URL is where a user connects over TCP, credentials included.

@@ -1,0 +1,62 @@
+package endpoints
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/auth"
+	"github.com/cardwire/cardwire/services/internal/webjson"
+)
+
+// Config is what the step is told.
+type Config struct {
+	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" required:"" help:"Key of the HS256 tokens that say who is calling. At least 32 bytes."`
+	JWTIssuer   string `name:"jwt-issuer" env:"JWT_ISSUER" help:"Claim iss that a token must have. Empty takes any."`
+	JWTAudience string `name:"jwt-audience" env:"JWT_AUDIENCE" help:"Claim aud that a token must have. Empty takes any."`
+
+	EncryptionKeyset string        `env:"ENCRYPTION_KEYSET" required:"" help:"Keyset that seals the endpoints' secrets, the same as the deliverer has. Make one with: cardwire keys new"`
+	SecretOverlap    time.Duration `env:"SECRET_OVERLAP" default:"24h" help:"How long a secret stays valid after it was rotated, unless the caller says (0s to 168h)."`
+
+	MaxEndpoints int            `env:"MAX_ENDPOINTS" default:"5" help:"Most endpoints of one user (1 to 1000)."`
+	EventTypes   []string       `env:"EVENT_TYPES" default:"card.viewed,contact.saved" help:"Event types that endpoints can ask for, separated by commas (1 to 32)."`
+	AllowCIDRs   []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http. The same as the deliverer has."`
+	MaxBodyBytes int            `name:"max-body-bytes" env:"MAX_BODY_BYTES" default:"65536" help:"Largest body of a request to the endpoints API (1024 to 1048576 bytes)."`
+}
+
+const (
+	// maxOverlap bounds how long two secrets are valid at once: long enough to
+	// roll a receiver out, short enough that a leaked secret ends.
+	maxOverlap = 7 * 24 * time.Hour
+	// maxEventTypes bounds EVENT_TYPES: the error for an unknown type lists them.
+	maxEventTypes = 32
+	minBodyLimit  = 1 << 10 // any less and a valid request does not fit
+)
+
+// check says what is wrong with a setting, but for those that other packages
+// check when they take them.
+func (c Config) check() error {
+	switch {
+	case len(c.JWTSecret) < auth.MinSecretBytes:
+		return fmt.Errorf("JWT_SECRET: must have at least %d bytes, not %d", auth.MinSecretBytes, len(c.JWTSecret))
+	case c.SecretOverlap < 0 || c.SecretOverlap > maxOverlap:
+		return fmt.Errorf("SECRET_OVERLAP: must be 0s to %s, not %s", maxOverlap, c.SecretOverlap)
+	case c.MaxEndpoints < 1 || c.MaxEndpoints > 1000:
+		return fmt.Errorf("MAX_ENDPOINTS: must be 1 to 1000, not %d", c.MaxEndpoints)
+	case c.MaxBodyBytes < minBodyLimit || c.MaxBodyBytes > webjson.MaxBodyBytes:
+		return fmt.Errorf("MAX_BODY_BYTES: must be %d to %d, not %d", minBodyLimit, webjson.MaxBodyBytes, c.MaxBodyBytes)
+	case len(c.EventTypes) < 1 || len(c.EventTypes) > maxEventTypes:
+		return fmt.Errorf("EVENT_TYPES: must be 1 to %d types, not %d", maxEventTypes, len(c.EventTypes))
+	}
+	for i, t := range c.EventTypes {
+		if err := events.ValidateType(t); err != nil {
+			return fmt.Errorf("EVENT_TYPES: %q: %w", t, err)
+		}
+		if slices.Contains(c.EventTypes[:i], t) {
+			return fmt.Errorf("EVENT_TYPES: %q: is there twice", t)
+		}
+	}
+	return nil
+}

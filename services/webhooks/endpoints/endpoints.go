@@ -1,0 +1,67 @@
+// Package endpoints is the endpoints API with the delivery log: where users say
+// which events go where, and see what became of them. It documents itself at
+// /docs and /openapi.json.
+package endpoints
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/cardwire/cardwire/services/internal/auth"
+	"github.com/cardwire/cardwire/services/internal/egress"
+	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/secrets"
+)
+
+// An API is the step. Any number of replicas may run.
+type API struct {
+	cfg      Config
+	log      zerolog.Logger
+	store    Store
+	verifier *auth.Verifier
+	guard    *egress.Guard
+	huma     huma.API
+}
+
+// New checks the settings and registers the routes in d.Mux.
+func New(cfg Config, d process.Deps) (*API, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	verifier, err := auth.New(auth.Config{Secret: cfg.JWTSecret, Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience})
+	if err != nil {
+		return nil, fmt.Errorf("JWT_SECRET: %w", err)
+	}
+	keyset, err := secrets.ParseKeyset(cfg.EncryptionKeyset)
+	if err != nil {
+		return nil, fmt.Errorf("ENCRYPTION_KEYSET: %w", err)
+	}
+	guard, err := egress.New(egress.Config{AllowCIDRs: cfg.AllowCIDRs})
+	if err != nil {
+		return nil, fmt.Errorf("ALLOW_CIDRS: %w", err)
+	}
+	a := &API{
+		cfg: cfg, log: d.Log, verifier: verifier, guard: guard,
+		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
+	}
+	a.huma = newHuma(d.Mux)
+	a.huma.UseMiddleware(a.authenticate, a.checkRequest)
+	a.routes()
+	if err := serveDocument(d.Mux, a.huma.OpenAPI()); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Run blocks until ctx ends. Requests are served from d.Mux, by whoever serves that.
+func (a *API) Run(ctx context.Context) error {
+	defer a.guard.Close()
+	<-ctx.Done()
+	return nil
+}
+
+// Store is where the API keeps endpoints, for whoever registers one without HTTP.
+func (a *API) Store() Store { return a.store }

@@ -1,0 +1,100 @@
+package endpoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cardwire/cardwire/services/internal/webjson"
+)
+
+// retryAfter is what a client is told, in seconds, when the database does not
+// answer: a failover takes a few seconds, and there is nothing to lose by asking again.
+const retryAfter = "2"
+
+// errNoDelivery means that the endpoint has no such delivery, or has it no
+// longer: retention took it.
+var errNoDelivery = errors.New("no such delivery")
+
+// An invalidError is a request that breaks a rule. Its text is for the caller:
+// it names field and rule.
+type invalidError struct{ field, rule string }
+
+func (e *invalidError) Error() string { return e.field + ": " + e.rule }
+
+func invalid(field, rule string) error { return &invalidError{field, rule} }
+
+// A Problem is the body of every error: webjson's, with what the OpenAPI
+// document says about it.
+type Problem struct {
+	Title   string `json:"title" doc:"The status in words." maxLength:"64" example:"Bad Request"`
+	Status  int    `json:"status" doc:"The HTTP status." minimum:"400" maximum:"599" example:"400"`
+	Detail  string `json:"detail" doc:"The same sentence as in error, where readers of RFC 9457 look." maxLength:"8192" example:"url: must use https"`
+	Message string `json:"error" doc:"What is wrong, in a sentence that names the field and the rule." maxLength:"8192" example:"url: must use https"`
+}
+
+func newProblem(status int, sentence string) *Problem {
+	p := Problem(*webjson.NewProblem(status, sentence))
+	return &p
+}
+
+// Error returns the sentence.
+func (p *Problem) Error() string { return p.Message }
+
+// GetStatus returns the HTTP status, for huma.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType returns the media type of the body, for huma.
+func (p *Problem) ContentType(contentType string) string {
+	return webjson.NewProblem(0, "").ContentType(contentType)
+}
+
+// problemOf is the one table from error to answer. fault is true if the error
+// is ours or the database's and belongs into the log; it is never part of the answer.
+func (a *API) problemOf(err error) (p *Problem, fault bool) {
+	var broken *invalidError
+	switch {
+	case errors.As(err, &broken):
+		return newProblem(http.StatusBadRequest, broken.Error()), false
+	case errors.Is(err, ErrNotFound):
+		return newProblem(http.StatusNotFound, "there is no such endpoint"), false
+	case errors.Is(err, errNoDelivery):
+		return newProblem(http.StatusNotFound, "there is no such delivery"), false
+	case errors.Is(err, ErrTooMany):
+		return newProblem(http.StatusConflict, fmt.Sprintf("Maximum of %d webhook endpoints per user reached: delete one first", a.cfg.MaxEndpoints)), false
+	case ourFault(err):
+		return newProblem(http.StatusInternalServerError, "something went wrong on our side"), true
+	default: // no connection, a timeout, a server that is stopping or read-only, a deadlock
+		return newProblem(http.StatusServiceUnavailable, "the database does not answer: try again in "+retryAfter+" s"), true
+	}
+}
+
+// ourFault says whether asking again can't help: a secret that does not open or
+// seal, or a statement that PostgreSQL objects to, by SQLSTATE class.
+func ourFault(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "42")
+	}
+	return errors.Is(err, errSecret)
+}
+
+// answer turns an error into what huma answers, and logs it if it is a fault.
+func (a *API) answer(ctx context.Context, operation string, err error) error {
+	p, fault := a.problemOf(err)
+	switch {
+	case fault && errors.Is(ctx.Err(), context.Canceled):
+		a.log.Debug().Err(err).Str("operation", operation).Msg("request given up by its client")
+	case fault:
+		a.log.Error().Err(err).Str("operation", operation).Int("status", p.Status).Msg("request failed")
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {retryAfter}})
+	}
+	return p
+}

@@ -1,0 +1,115 @@
+package endpoints
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+)
+
+// queryTimeout bounds what a request does in the database, waiting for a
+// connection included. Then it is 503: by now the client would ask again anyway.
+const queryTimeout = 5 * time.Second
+
+// routes registers what the API can do. Each route answers 401 without a user, and
+// knows nothing but what belongs to that user.
+func (a *API) routes() {
+	const endpoint = "/api/webhooks/{id}"
+	register(a, route{
+		method: http.MethodPost, path: "/api/webhooks", id: "createEndpoint", status: http.StatusCreated,
+		summary: "Register an endpoint",
+		about:   "The answer holds the signing secret. It is shown this once: keep it.",
+		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
+	}, a.create)
+	register(a, route{
+		method: http.MethodGet, path: "/api/webhooks", id: "listEndpoints", status: http.StatusOK,
+		summary: "List endpoints",
+		about:   "The caller's endpoints, newest first.",
+	}, a.list)
+	register(a, route{
+		method: http.MethodGet, path: endpoint, id: "getEndpoint", status: http.StatusOK,
+		summary: "Get an endpoint",
+		errors:  []int{http.StatusNotFound},
+	}, a.get)
+	register(a, route{
+		method: http.MethodDelete, path: endpoint, id: "deleteEndpoint", status: http.StatusNoContent,
+		summary: "Delete an endpoint",
+		about:   "Its secrets are deleted and its deliveries that are still pending are given up.",
+		errors:  []int{http.StatusNotFound},
+	}, a.delete)
+	register(a, route{
+		method: http.MethodPatch, path: endpoint + "/rotate-secret", id: "rotateSecret", status: http.StatusOK,
+		summary: "Give an endpoint a new secret",
+		about: "Requests are signed with both secrets, an item of webhook-signature each, until the old one ends. " +
+			"X-DevCard-Signature has room for one, and is made with the new secret at once.",
+		errors: []int{http.StatusNotFound},
+	}, a.rotate)
+	register(a, route{
+		method: http.MethodGet, path: endpoint + "/deliveries", id: "listDeliveries", status: http.StatusOK,
+		summary: "Read the delivery log",
+		about:   "What was, is and will be sent to the endpoint, newest event first, as far back as retention goes.",
+		errors:  []int{http.StatusNotFound},
+	}, a.deliveries)
+	register(a, route{
+		method: http.MethodGet, path: endpoint + "/deliveries/{deliveryId}", id: "getDelivery", status: http.StatusOK,
+		summary: "Get a delivery with its attempts",
+		errors:  []int{http.StatusNotFound},
+	}, a.delivery)
+}
+
+// A route is what is said about an operation besides its shapes.
+type route struct {
+	method, path   string
+	id             string // operationId of the document: names of functions in generated clients
+	summary, about string
+	status         int   // of success
+	errors         []int // besides those of every route
+}
+
+// register adds a route. Its handler is called with the user that the request
+// comes from, a bounded context, and input that follows the schema.
+func register[I, O any](a *API, r route, handle func(ctx context.Context, user uuid.UUID, in *I) (*O, error)) {
+	op := huma.Operation{
+		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: r.about,
+		DefaultStatus: r.status, Responses: errorResponses(append([]int{
+			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusInternalServerError, http.StatusServiceUnavailable,
+		}, r.errors...)),
+		Security: []map[string][]string{{schemeBearer: {}}, {schemeCookie: {}}},
+		// checkRequest has read the body, within its limit and the server's deadline.
+		MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		user := ctx.Value(userKey{}).(uuid.UUID)
+		work, cancel := context.WithTimeout(ctx, queryTimeout)
+		defer cancel()
+		out, err := handle(work, user, in)
+		if err != nil {
+			return nil, a.answer(ctx, r.id, err)
+		}
+		return out, nil
+	})
+}
+
+// errorResponses documents errors. Their schema is the one that huma registers for its errors.
+func errorResponses(statuses []int) map[string]*huma.Response {
+	responses := make(map[string]*huma.Response)
+	for _, status := range statuses {
+		response := &huma.Response{
+			Description: http.StatusText(status),
+			Content: map[string]*huma.MediaType{
+				"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}},
+			},
+		}
+		if status == http.StatusServiceUnavailable {
+			response.Headers = map[string]*huma.Param{"Retry-After": {
+				Description: "Seconds to wait before asking again.",
+				Schema:      &huma.Schema{Type: huma.TypeInteger, Examples: []any{2}},
+			}}
+		}
+		responses[strconv.Itoa(status)] = response
+	}
+	return responses
+}
