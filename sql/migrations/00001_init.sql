@@ -84,7 +84,7 @@ CREATE INDEX endpoints_user_id_idx ON endpoints (user_id, id) WHERE deleted_at I
 
 -- More than one row per endpoint while a rotated secret is still valid.
 CREATE TABLE endpoint_secrets (
-    id          uuid PRIMARY KEY, -- UUIDv7: the newest sorts last
+    id          uuid PRIMARY KEY, -- UUIDv7
     endpoint_id uuid NOT NULL REFERENCES endpoints ON DELETE CASCADE,
     ciphertext  bytea NOT NULL, -- AEAD, the endpoint id as associated data
     created_at  timestamptz NOT NULL DEFAULT now(),

@@ -37,10 +37,13 @@ func (apt) install(ctx context.Context, want int) error {
 	}
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
 	lock := "DPkg::Lock::Timeout=120" // seconds: another apt-get may be at work
-	if err := run(ctx, env, "apt-get", "-o", lock, "update"); err != nil {
-		return err
+	// An update also fails when some foreign source doesn't answer: try anyway.
+	updateErr := run(ctx, env, "apt-get", "-o", lock, "update")
+	err = run(ctx, env, "apt-get", "-o", lock, "install", "-y", "--no-install-recommends", pkg)
+	if err != nil {
+		return errors.Join(err, updateErr)
 	}
-	return run(ctx, env, "apt-get", "-o", lock, "install", "-y", "--no-install-recommends", pkg)
+	return nil
 }
 
 // withoutMainCluster tells Debian's packages not to make and start a cluster

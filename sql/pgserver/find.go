@@ -154,13 +154,13 @@ func wantedMajor(dir string) (int, error) {
 	if dir == "" {
 		return 0, nil
 	}
-	dir, err := filepath.Abs(dir)
+	home, err := filepath.Abs(dir)
 	if err != nil {
 		return 0, fmt.Errorf("resolve %s: %w", dir, err)
 	}
-	major, err := dataMajor(dir)
+	major, err := dataMajor(home)
 	if major == 0 && err == nil && os.Geteuid() == 0 {
-		return dataMajor(relocated(dir))
+		return dataMajor(relocated(home))
 	}
 	return major, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -84,8 +85,8 @@ func (s *Server) URL() string { return s.DatabaseURL(s.cfg.Database) }
 
 // DatabaseURL returns how to connect to the database of that name.
 func (s *Server) DatabaseURL(name string) string {
-	q := url.Values{"host": {s.cluster.socketDir}, "port": {port}}
-	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + name, RawQuery: q.Encode()}
+	host := strings.ReplaceAll(url.QueryEscape(s.cluster.socketDir), "+", "%20") // to libpq a + is a +
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + name, RawQuery: "host=" + host + "&port=" + port}
 	return u.String()
 }
 
