@@ -156,7 +156,7 @@ func TestWrongSettingsAreKnownAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() }) // after the parallel rows
 	nobody := freeAddr(t)
 	for _, tt := range []struct {
 		name   string
