@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/cardwire/cardwire/services/internal/process"
 )
 
 type config struct {
@@ -46,6 +49,9 @@ func main() {
 	kong.Parse(&cfg, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."))
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(process.OneProcessGC)
+	}
 	if err := bench(ctx, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		cancel()

@@ -33,7 +33,6 @@ type payload struct {
 type sink struct {
 	want     int64
 	got      atomic.Int64
-	repeats  atomic.Int64
 	complete chan struct{} // closed when want were received
 
 	mu   sync.Mutex
@@ -80,7 +79,7 @@ type run struct {
 func (s *stack) throughput(ctx context.Context) (run, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limit)
 	defer cancel()
-	before, err := s.attempts(ctx)
+	before, err := s.settled(ctx)
 	if err != nil {
 		return run{}, err
 	}
@@ -116,6 +115,17 @@ func (s *stack) throughput(ctx context.Context) (run, error) {
 		Deliveries: want, Took: took, PerSecond: float64(want) / took.Seconds(), Attempts: after - before,
 		Repeats: int(sink.got.Load()) - want,
 	}, nil
+}
+
+// settled waits until no attempt is in flight, and counts them.
+func (s *stack) settled(ctx context.Context) (n int, err error) {
+	for inFlight := true; inFlight && err == nil; {
+		err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM attempts WHERE outcome IS NULL)`).Scan(&inFlight)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.attempts(ctx)
 }
 
 // attempts counts the attempts that are committed as successes.

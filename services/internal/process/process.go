@@ -45,6 +45,11 @@ type Service struct {
 	Addr  string // default of ADDR
 }
 
+// OneProcessGC is the GC percent of a process that holds the broker and all
+// services: with Go's default of 100 it peaked at 189 MB under full load, with
+// this at 134 MB. The environment variable GOGC has precedence.
+const OneProcessGC = 50
+
 // A Step is a part of the pipeline: view, fanout, endpoints, deliver, … Its
 // package has a New(Config, Deps) that checks the settings and registers the
 // routes but touches no network, so that wrong settings are known at once.
