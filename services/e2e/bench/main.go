@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -49,9 +48,7 @@ func main() {
 	kong.Parse(&cfg, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."))
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(process.OneProcessGC)
-	}
+	process.LimitMemory()
 	if err := bench(ctx, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		cancel()
