@@ -1,0 +1,58 @@
+# `make` lists the targets.
+
+MODULES  := events sql services
+PACKAGES := ./events/... ./sql/... ./services/...
+COMMANDS := ./services/cardwire ./services/views ./services/webhooks ./services/deliverer
+
+# The race detector needs cgo and a C compiler. RACE=0 switches it off, RACE=1 insists on it.
+RACE = $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC | cut -d' ' -f1) >/dev/null && echo 1 || echo 0)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## run everything: make dev ADDR=127.0.0.1:8080 DATA=.data (the defaults; LOG=info shows more)
+	@go build -o .bin/cardwire ./services/cardwire
+	@exec .bin/cardwire dev
+
+.PHONY: test
+test: ## run all tests, with the race detector if a C compiler is there (RACE=0: without; ARGS='-run X -v')
+	go test $(if $(filter 1,$(RACE)),-race) $(ARGS) $(PACKAGES)
+
+.PHONY: bench
+bench: ## measure deliveries per second and latency (ARGS=-h: what can be set)
+	go run ./services/e2e/bench $(ARGS)
+
+.PHONY: build
+build: ## build all commands into .bin
+	go build -o .bin/ $(COMMANDS)
+
+.PHONY: generate
+generate: .bin/sqlc ## generate Go from the SQL queries
+	.bin/sqlc generate -f sql/sqlc.yaml
+
+.PHONY: fmt
+fmt: .bin/gofumpt ## format all Go files
+	.bin/gofumpt -w $(MODULES)
+
+.PHONY: lint
+lint: ## check format, vet, staticcheck, generated code, module files
+	.ci/run format vet staticcheck generated tidy
+
+.PHONY: ci
+ci: ## do what CI does: installs what is missing, checks, tests, fuzzes
+	.ci/run
+
+.PHONY: clean
+clean: ## remove what was built (the data in .data stays)
+	rm -rf .bin
+
+# The tools are pinned in tools/go.mod, which is no part of the workspace.
+.bin/sqlc:        PACKAGE := github.com/sqlc-dev/sqlc/cmd/sqlc
+.bin/gofumpt:     PACKAGE := mvdan.cc/gofumpt
+.bin/staticcheck: PACKAGE := honnef.co/go/tools/cmd/staticcheck
+.bin/deadcode:    PACKAGE := golang.org/x/tools/cmd/deadcode
+.bin/sqlc .bin/gofumpt .bin/staticcheck .bin/deadcode: tools/go.mod tools/go.sum
+	GOWORK=off GOBIN=$(CURDIR)/.bin go -C tools install $(PACKAGE)
+	@touch $@

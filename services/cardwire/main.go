@@ -1,0 +1,34 @@
+// Command cardwire is the one command: it runs everything for development, and
+// does what operators need.
+package main
+
+import (
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/cardwire/cardwire/services/cardwire/dev"
+)
+
+type commands struct {
+	Dev     dev.Config     `cmd:"" help:"Run everything in one process: broker, PostgreSQL, views, webhooks, deliverer, and a sample receiver."`
+	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
+	Keys    struct {
+		New newKeysCommand `cmd:"" help:"Print a fresh ENCRYPTION_KEYSET."`
+	} `cmd:"" help:"Keys that encrypt the endpoints' secrets."`
+}
+
+func main() {
+	var cli commands
+	ctx := kong.Parse(&cli, kong.Name("cardwire"), kong.Description("Domain events in, signed webhooks out."), kong.Exit(exit))
+	ctx.FatalIfErrorf(ctx.Run())
+}
+
+// exit turns kong's exit code for wrong settings (80) into the usual 2.
+func exit(code int) {
+	if code > 1 {
+		code = 2
+	}
+	os.Exit(code)
+}
