@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -110,7 +111,8 @@ func checkFree(host string, port int) error {
 
 // URL is where a user connects over TCP, credentials included.
 func (b *Broker) URL(user string) string {
-	return fmt.Sprintf("nats://%s:%s@%s", user, b.passwords[user], b.server.Addr())
+	u := url.URL{Scheme: "nats", User: url.UserPassword(user, b.passwords[user]), Host: b.Address()}
+	return u.String()
 }
 
 // Address is where the broker listens, without credentials.

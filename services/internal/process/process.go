@@ -149,9 +149,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	}
 	defer pool.Close()
 	nc, err := ConnectNATS(cfg.NATSURL, s.Name, log, func(err error) {
-		if ctx.Err() == nil {
-			cancel(fmt.Errorf("broker connection closed: %w", orUnknown(err)))
-		}
+		cancel(fmt.Errorf("broker connection closed: %w", orUnknown(err))) // changes nothing if we close it
 	})
 	if err != nil {
 		return err
@@ -182,14 +180,14 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 		log.Info().Str("address", server.Addr()).Msg("service started")
 		return RunSteps(ctx, steps)
 	})
-	err = g.Wait()
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) && !errors.Is(cause, context.Canceled) {
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	// Steps end without an error whatever ended their context: its cause tells.
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	if errors.Is(err, context.Canceled) {
-		return nil // stopped as told
-	}
-	return err
+	return nil // stopped as told
 }
 
 // RunSteps runs steps side by side until ctx ends and all have finished. If one

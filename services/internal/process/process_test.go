@@ -150,6 +150,17 @@ func TestAServiceWaitsForItsDependenciesAndSaysSo(t *testing.T) {
 	}
 }
 
+// A supervisor restarts what failed, and leaves alone what stopped as told.
+func TestABrokerThatRefusesOurPasswordEndsTheServiceWithAnError(t *testing.T) {
+	t.Parallel()
+	refused := strings.Replace(natstest.Start(t).URL("views"), "views:views", "views:wrong", 1)
+	err := process.Run(t.Context(), process.Service{Name: "views"}, config("127.0.0.1:0", refused, pgtest.URL(t)), zerolog.Nop(),
+		func(process.Deps) ([]process.Step, error) { return []process.Step{step{make(chan struct{})}}, nil })
+	if err == nil || !strings.Contains(err.Error(), "broker connection closed: ") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
 func TestWrongSettingsAreKnownAtOnce(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
