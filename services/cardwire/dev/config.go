@@ -45,6 +45,7 @@ func (c Config) Run() error {
 		return err
 	}
 	defer d.close()
+	process.LimitMemory()
 	return d.run(process.StopOnSignal(context.Background(), d.log, c.ShutdownTimeout))
 }
 
