@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-const dropPartitions = `-- name: DropPartitions :one
-SELECT drop_partitions($1::date)::int
+const dropPartition = `-- name: DropPartition :one
+SELECT drop_partition($1::date)::int
 `
 
-// Drops the daily partitions before a day (UTC), and returns how many.
-func (q *Queries) DropPartitions(ctx context.Context, beforeDay time.Time) (int32, error) {
-	row := q.db.QueryRow(ctx, dropPartitions, beforeDay)
+// Drops the oldest of the daily partitions before a day (UTC), of one table, and returns how many that were: 1 or 0.
+func (q *Queries) DropPartition(ctx context.Context, beforeDay time.Time) (int32, error) {
+	row := q.db.QueryRow(ctx, dropPartition, beforeDay)
 	var column_1 int32
 	err := row.Scan(&column_1)
 	return column_1, err

@@ -219,29 +219,30 @@ END
 $$;
 -- +goose StatementEnd
 
--- drop_partitions drops the daily partitions before a day, and returns how
--- many. Dropping locks the whole table for a moment: the caller sets a short
--- lock_timeout and comes back later if it was refused.
+-- drop_partition drops the oldest of the daily partitions before a day, of one
+-- table, and returns how many that were: 1 or 0. Dropping locks the whole table
+-- for a moment: the caller sets a short lock_timeout and comes back later if it
+-- was refused. One table in a transaction: statements lock these tables in any
+-- order, so that whoever wants all three for himself never gets them under load.
 -- +goose StatementBegin
-CREATE FUNCTION drop_partitions(before_day date) RETURNS int LANGUAGE plpgsql AS $$
+CREATE FUNCTION drop_partition(before_day date) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
-    child   regclass;
-    dropped int := 0;
+    child regclass;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('cardwire partitions'));
-    FOR child IN
-        SELECT i.inhrelid::regclass
-        FROM pg_inherits i
-        JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent IN ('events'::regclass, 'deliveries'::regclass, 'attempts'::regclass)
-          AND c.relname ~ '_p[0-9]{8}$'
-          AND to_date(right(c.relname, 8), 'YYYYMMDD') < before_day
-        ORDER BY c.relname
-    LOOP
-        EXECUTE format('DROP TABLE %s', child);
-        dropped := dropped + 1;
-    END LOOP;
-    RETURN dropped;
+    SELECT i.inhrelid::regclass INTO child
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent IN ('events'::regclass, 'deliveries'::regclass, 'attempts'::regclass)
+      AND c.relname ~ '_p[0-9]{8}$'
+      AND to_date(right(c.relname, 8), 'YYYYMMDD') < before_day
+    ORDER BY right(c.relname, 8), c.relname
+    LIMIT 1;
+    IF child IS NULL THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('DROP TABLE %s', child);
+    RETURN 1;
 END
 $$;
 -- +goose StatementEnd

@@ -2,6 +2,6 @@
 -- Makes the daily partitions from one day to another (UTC, both included), and returns how many were missing.
 SELECT ensure_partitions(@from_day::date, @to_day::date)::int;
 
--- name: DropPartitions :one
--- Drops the daily partitions before a day (UTC), and returns how many.
-SELECT drop_partitions(@before_day::date)::int;
+-- name: DropPartition :one
+-- Drops the oldest of the daily partitions before a day (UTC), of one table, and returns how many that were: 1 or 0.
+SELECT drop_partition(@before_day::date)::int;

@@ -99,25 +99,32 @@ func (k *Keeper) ensure(ctx context.Context, from, to time.Time) (int32, error) 
 	return made, nil
 }
 
-// drop drops what lies wholly before retention.
+// drop drops what lies wholly before retention, one table at a time.
 func (k *Keeper) drop(ctx context.Context) error {
 	before := k.now().UTC().Add(-k.retention).Truncate(day)
-	var dropped int32
-	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+	for dropped := 0; ; dropped++ {
+		n, err := k.dropOne(ctx, before)
+		if err != nil {
+			return fmt.Errorf("drop partitions before %s: %w", before.Format(time.DateOnly), err)
+		}
+		if n == 0 {
+			if dropped > 0 {
+				k.log.Info().Int("tables", dropped).Str("before", before.Format(time.DateOnly)).Msg("partitions dropped")
+			}
+			return nil
+		}
+	}
+}
+
+func (k *Keeper) dropOne(ctx context.Context, before time.Time) (n int32, err error) {
+	err = pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", lockTimeout.Milliseconds())); err != nil {
 			return err
 		}
-		var err error
-		dropped, err = db.New(tx).DropPartitions(ctx, before)
+		n, err = db.New(tx).DropPartition(ctx, before)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("drop partitions before %s: %w", before.Format(time.DateOnly), err)
-	}
-	if dropped > 0 {
-		k.log.Info().Int32("tables", dropped).Str("before", before.Format(time.DateOnly)).Msg("partitions dropped")
-	}
-	return nil
+	return n, err
 }
 
 // Missing says whether err is PostgreSQL's for a row that no partition takes.
