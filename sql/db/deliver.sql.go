@@ -23,37 +23,36 @@ WITH claimable AS (
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
     WHERE d.id = ANY ($2::uuid[]) AND d.id BETWEEN $3::uuid AND $4::uuid
-      AND d.status = 'pending'
       AND d.next_attempt_at <= now() + make_interval(secs => $5::float8)
       AND (d.leased_until IS NULL OR d.leased_until <= now())
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ), ended AS (
     UPDATE deliveries d
-    SET status = 'failed', reason = c.reason, next_attempt_at = NULL, leased_until = NULL, updated_at = now()
-    FROM claimable c
-    WHERE d.id = c.id AND d.id BETWEEN $3 AND $4 AND c.reason IS NOT NULL
+    SET status = 'failed', reason = (SELECT c.reason FROM claimable c WHERE c.id = d.id),
+        next_attempt_at = NULL, leased_until = NULL, updated_at = now()
+    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN $3 AND $4
 ), claimed AS (
     UPDATE deliveries d
     SET attempts = d.attempts + 1, leased_until = now() + make_interval(secs => $6::float8), updated_at = now()
-    FROM claimable c
-    WHERE d.id = c.id AND d.id BETWEEN $3 AND $4 AND c.reason IS NULL
-    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, c.url
+    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $3 AND $4
+    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures
 ), closed AS (
     UPDATE attempts a
     SET outcome = 'interrupted', finished_at = now()
-    FROM claimable c
-    WHERE c.expired AND a.delivery_id = c.id AND a.delivery_id BETWEEN $3 AND $4 AND a.outcome IS NULL
+    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM claimable WHERE expired)) AND a.delivery_id BETWEEN $3 AND $4
+      AND a.outcome IS NULL
 ), started AS (
     INSERT INTO attempts (delivery_id, n, endpoint_id)
     SELECT id, attempts, endpoint_id FROM claimed
 )
-SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, c.url::text AS url,
+SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, e.url::text AS url,
        ARRAY (
            SELECT s.ciphertext FROM endpoint_secrets s
            WHERE s.endpoint_id = c.endpoint_id AND (s.expires_at IS NULL OR s.expires_at > now())
            ORDER BY s.expires_at DESC NULLS FIRST, s.id DESC
        )::bytea[] AS secrets
 FROM claimed c
+JOIN claimable e ON e.id = c.id
 `
 
 type ClaimDeliveriesParams struct {
@@ -82,6 +81,10 @@ type ClaimDeliveriesRow struct {
 // A delivery whose endpoint is gone, or that we were cut off from too often,
 // ends as failed with the reason. What is not returned needs no POST by the
 // caller. low and high bound the ids, so that only their partitions are read.
+//
+// Whatever its statistics say, the planner must go by the primary keys: hence
+// arrays and no joins with the big tables. And only what is pending has a
+// next_attempt_at; to name the status too would offer it deliveries_due_idx.
 func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams) ([]ClaimDeliveriesRow, error) {
 	rows, err := q.db.Query(ctx, claimDeliveries,
 		arg.MaxInterruptions,
@@ -172,7 +175,8 @@ WITH result AS (
            unnest($4::int[]) AS response_code, unnest($5::text[]) AS error_class,
            unnest($6::text[]) AS error_message, unnest($7::int[]) AS duration_ms,
            unnest($8::bytea[]) AS response_headers, unnest($9::bytea[]) AS response_body,
-           unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS reason
+           unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS reason,
+           unnest($13::int[]) AS failures
 ), finished AS (
     UPDATE attempts a
     SET outcome = r.outcome, finished_at = now(), response_code = nullif(r.response_code, 0),
@@ -180,13 +184,13 @@ WITH result AS (
         duration_ms = r.duration_ms, response_headers = r.response_headers, response_body = r.response_body,
         response_truncated = r.truncated
     FROM result r
-    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id BETWEEN $13::uuid AND $14::uuid
+    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1) AND a.delivery_id BETWEEN $14::uuid AND $15::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')
 ), settled AS (
     UPDATE deliveries d
     SET status = CASE WHEN r.outcome = 'success' THEN 'success' WHEN r.reason <> '' THEN 'failed' ELSE 'pending' END,
         reason = CASE WHEN r.outcome = 'success' THEN NULL ELSE nullif(r.reason, '') END,
-        failures = d.failures + CASE WHEN r.outcome = 'failure' THEN 1 ELSE 0 END,
+        failures = greatest(d.failures, r.failures),
         next_attempt_at = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL
                                ELSE now() + make_interval(secs => r.wait) END,
         leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
@@ -195,7 +199,7 @@ WITH result AS (
         error_message = nullif(r.error_message, ''),
         updated_at = now()
     FROM result r
-    WHERE d.id = r.id AND d.id BETWEEN $13 AND $14
+    WHERE d.id = r.id AND d.id = ANY ($1) AND d.id BETWEEN $14 AND $15
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
     RETURNING d.id, d.next_attempt_at
 )
@@ -215,6 +219,7 @@ type SettleAttemptsParams struct {
 	Truncated       []bool
 	Waits           []float64
 	Reasons         []string
+	Failures        []int32
 	Low             uuid.UUID
 	High            uuid.UUID
 }
@@ -229,6 +234,8 @@ type SettleAttemptsRow struct {
 // and a success ends the delivery; a failure changes the delivery only if no
 // later attempt has begun. Returns the deliveries that wait for another
 // attempt. wait is in seconds; reason says why there is none, ” if there is.
+// failures counts this attempt: written twice, after a commit whose answer got
+// lost, a result still counts once.
 func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) ([]SettleAttemptsRow, error) {
 	rows, err := q.db.Query(ctx, settleAttempts,
 		arg.Ids,
@@ -243,6 +250,7 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 		arg.Truncated,
 		arg.Waits,
 		arg.Reasons,
+		arg.Failures,
 		arg.Low,
 		arg.High,
 	)

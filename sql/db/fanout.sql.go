@@ -153,6 +153,40 @@ func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]Ma
 	return items, nil
 }
 
+const pendingDeliveries = `-- name: PendingDeliveries :many
+SELECT id
+FROM deliveries
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND next_attempt_at IS NOT NULL
+`
+
+type PendingDeliveriesParams struct {
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
+}
+
+// Which of some deliveries are there and wait for an attempt. (What is pending
+// has a next_attempt_at; this way the planner goes by the primary key.)
+func (q *Queries) PendingDeliveries(ctx context.Context, arg PendingDeliveriesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, pendingDeliveries, arg.Ids, arg.Low, arg.High)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const storedEvents = `-- name: StoredEvents :many
 SELECT id, user_id, type, body
 FROM events

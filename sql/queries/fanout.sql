@@ -26,6 +26,13 @@ INSERT INTO deliveries (id, event_id, endpoint_id, event_type)
 SELECT unnest(@ids::uuid[]), unnest(@event_ids::uuid[]), unnest(@endpoint_ids::uuid[]), unnest(@event_types::text[])
 ON CONFLICT (id) DO NOTHING;
 
+-- name: PendingDeliveries :many
+-- Which of some deliveries are there and wait for an attempt. (What is pending
+-- has a next_attempt_at; this way the planner goes by the primary key.)
+SELECT id
+FROM deliveries
+WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid AND next_attempt_at IS NOT NULL;
+
 -- name: InsertDeadEvents :exec
 INSERT INTO dead_events (id, stream_seq, subject, headers, body, reason)
 SELECT unnest(@ids::uuid[]), unnest(@stream_seqs::bigint[]), unnest(@subjects::text[]), unnest(@headers::bytea[]),

@@ -1,6 +1,8 @@
 -- name: TakeExpiredLeases :many
 -- Takes deliveries whose process did not live to settle them: closes the
--- attempt as interrupted, and frees the delivery to be attempted again.
+-- attempt as interrupted, and frees the delivery to be attempted again. The
+-- arrays leave the planner no way but the primary keys; a join it may answer by
+-- reading all attempts.
 WITH expired AS (
     SELECT id FROM deliveries
     WHERE status = 'pending' AND next_attempt_at <= now() AND leased_until <= now()
@@ -9,11 +11,11 @@ WITH expired AS (
     FOR NO KEY UPDATE SKIP LOCKED
 ), freed AS (
     UPDATE deliveries d SET leased_until = NULL, swept_at = now(), updated_at = now()
-    FROM expired x WHERE d.id = x.id
+    WHERE d.id = ANY (ARRAY (SELECT id FROM expired))
     RETURNING d.id, d.event_id, d.endpoint_id
 ), closed AS (
     UPDATE attempts a SET outcome = 'interrupted', finished_at = now()
-    FROM freed f WHERE a.delivery_id = f.id AND a.outcome IS NULL
+    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM freed)) AND a.outcome IS NULL
 )
 SELECT id, event_id, endpoint_id FROM freed;
 
@@ -30,7 +32,7 @@ WITH due AS (
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET swept_at = now()
-FROM due WHERE d.id = due.id
+WHERE d.id = ANY (ARRAY (SELECT id FROM due))
 RETURNING d.id, d.event_id, d.endpoint_id;
 
 -- name: Now :one

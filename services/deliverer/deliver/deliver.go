@@ -7,11 +7,13 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -65,6 +67,9 @@ type Worker struct {
 	client  *http.Client
 	slots   *semaphore.Weighted // one per attempt in flight; first come, first served, so both lanes get their share
 	now     func() time.Time
+	// unsettled says that PostgreSQL did not take the results in hand. After an
+	// outage they go first: the leases of their attempts may have run out.
+	unsettled atomic.Bool
 }
 
 // New checks the settings.
@@ -166,13 +171,22 @@ func (w *Worker) acquire(ctx context.Context, most int) (n int) {
 // returns how many: each frees its slot when it ends.
 func (w *Worker) start(ctx context.Context, msgs []jetstream.Msg, attempts *sync.WaitGroup, results chan<- result) int {
 	var work []claimed
+	var begun time.Time                  // the leases are younger than this
 	finish := context.WithoutCancel(ctx) // what was begun is finished
 	err := retry.Until(ctx, w.log, "PostgreSQL to claim deliveries", func(context.Context) (err error) {
+		if w.unsettled.Load() {
+			return errors.New("results are to be taken first")
+		}
+		begun = time.Now()
 		work, err = w.claim(finish, msgs)
 		return err
 	})
 	if err == nil {
-		if err = w.bodies(finish, work); err != nil {
+		err = w.bodies(finish, work)
+		if err == nil && time.Since(begun) > leaseMargin/2 {
+			err = errors.New("claiming took so long that an attempt could outlast its lease")
+		}
+		if err != nil {
 			// Claimed, but not to be attempted: the leases run out.
 			w.log.Error().Err(err).Int("deliveries", len(work)).Msg("claimed deliveries given up")
 		}

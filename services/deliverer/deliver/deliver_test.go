@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/cardwire/cardwire/events"
@@ -23,6 +25,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/services/internal/steptest"
 	"github.com/cardwire/cardwire/sql/db"
+	"github.com/cardwire/cardwire/sql/migrations"
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
 
@@ -450,6 +453,30 @@ func claim(e *steptest.Env, d delivery.Delivery, lease time.Duration) {
 	}
 }
 
+// The connection to PostgreSQL may break after a commit and before its answer:
+// the batch is then written again.
+func TestAResultWrittenTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	_, d := record(e, e.Endpoint(alice, "http://127.0.0.1:1/"))
+	claim(e, d, time.Hour)
+	for range 2 {
+		waiting, err := db.New(e.DB).SettleAttempts(t.Context(), db.SettleAttemptsParams{
+			Ids: []uuid.UUID{d.ID}, Ns: []int32{1}, Outcomes: []string{"failure"}, ResponseCodes: []int32{500},
+			ErrorClasses: []string{"status"}, ErrorMessages: []string{"no"}, DurationsMs: []int32{1},
+			ResponseHeaders: [][]byte{nil}, ResponseBodies: [][]byte{nil}, Truncated: []bool{false},
+			Waits: []float64{30}, Reasons: []string{""}, Failures: []int32{1}, Low: d.ID, High: d.ID,
+		})
+		if err != nil || len(waiting) != 1 {
+			t.Errorf("%d deliveries wait, %v; want 1, as each time it must get into its delay line", len(waiting), err)
+		}
+	}
+	wantAttempts(e, d, attempt{1, "failure", 500, "status"})
+	if n := e.Count(`SELECT failures FROM deliveries`); n != 1 {
+		t.Errorf("%d failures, want 1: a step of the schedule would be skipped", n)
+	}
+}
+
 func TestWhatIsLeasedIsNotClaimedAgain(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
@@ -531,4 +558,80 @@ func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
 	<-stopped
 	wantAttempts(e, d, attempt{1, "success", 200, ""})
 	drainMessages(e)
+}
+
+// lines is a log that tells when a text has come.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func (l lines) await(t *testing.T, text string) {
+	t.Helper()
+	deadline := time.After(steptest.Bound)
+	for {
+		select {
+		case line := <-l:
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("not logged: %s", text)
+		}
+	}
+}
+
+func TestAResultInHandWhenPostgreSQLComesBackNeedsNoSecondPOST(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	postgres := pgtest.NewServer(t)
+	if err := migrations.Up(t.Context(), postgres.URL(), zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if e.DB, err = pgxpool.New(t.Context(), postgres.URL()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.DB.Close)
+	today := time.Now().UTC()
+	if _, err := db.New(e.DB).EnsurePartitions(t.Context(), db.EnsurePartitionsParams{FromDay: today, ToDay: today}); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	url, posts := receiver(t, func(int, http.ResponseWriter) { <-release })
+	_, d := record(e, e.Endpoint(alice, url))
+	deps, log := e.Deps("deliverer"), make(lines, 1000)
+	deps.Log = zerolog.New(log)
+	w, err := deliver.New(config(e), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sweep.New(sweep.Config{SweepInterval: 20 * time.Millisecond, SweepGrace: 50 * time.Millisecond}, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Run(w)
+	publish(e, d)
+	<-posts
+	e.Exec(`UPDATE deliveries SET leased_until = now()`) // as after a long outage
+	if err := postgres.StopNow(); err != nil {
+		t.Fatal(err)
+	}
+	e.Run(s)
+	log.await(t, "sweeping interrupted")
+	close(release)
+	log.await(t, "PostgreSQL to take results")
+	if err := postgres.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.await(t, "sweeping again")
+	wantAttempts(e, d, attempt{1, "success", 200, ""})
+	if len(posts) != 0 {
+		t.Errorf("%d POSTs more", len(posts))
+	}
 }

@@ -91,6 +91,7 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 	work := context.WithoutCancel(ctx)
 	err := retry.Until(ctx, w.log, "PostgreSQL to take results", func(context.Context) (err error) {
 		waiting, err = w.write(work, batch)
+		w.unsettled.Store(err != nil)
 		return err
 	})
 	if err != nil {
@@ -124,12 +125,12 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 // params lays a batch out in columns, and lists the endpoints that are gone.
 func params(batch []result) (p db.SettleAttemptsParams, gone []uuid.UUID) {
 	for _, r := range batch {
-		outcome := "failure"
+		outcome, failures := "failure", r.Failures+1
 		switch {
 		case r.Success:
-			outcome = "success"
+			outcome, failures = "success", r.Failures
 		case r.Class == classInterrupted:
-			outcome = "interrupted"
+			outcome, failures = "interrupted", r.Failures
 		case r.Gone():
 			gone = append(gone, r.EndpointID)
 		}
@@ -145,6 +146,7 @@ func params(batch []result) (p db.SettleAttemptsParams, gone []uuid.UUID) {
 		p.Truncated = append(p.Truncated, r.Truncated)
 		p.Waits = append(p.Waits, r.wait.Seconds())
 		p.Reasons = append(p.Reasons, r.reason)
+		p.Failures = append(p.Failures, int32(failures))
 	}
 	p.Low, p.High = delivery.Bounds(p.Ids)
 	return p, gone

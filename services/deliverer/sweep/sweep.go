@@ -34,6 +34,9 @@ const (
 	maxRows = 500
 	// sweepTimeout bounds one sweep.
 	sweepTimeout = 10 * time.Second
+	// settleFirst is how long a sweeper holds back after an outage: a deliverer
+	// with results in hand tries again within retry.MaxPause.
+	settleFirst = retry.MaxPause + time.Second
 )
 
 // A Sweeper is the step. Any number of replicas may run: rows that one takes
@@ -58,9 +61,14 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 }
 
 // Run sweeps until ctx ends. A sweep that fails is logged when that is news.
+// When PostgreSQL is back after an outage, the deliverers' results go first:
+// what they settle, though its lease has run out, needs no attempt again.
 func (s *Sweeper) Run(ctx context.Context) error {
 	failing := false
 	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
+		if failing && s.answers(ctx) && retry.Sleep(ctx, settleFirst) != nil {
+			return nil
+		}
 		err := s.Once(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Warn().Err(err).Msg("sweeping interrupted")
@@ -71,6 +79,14 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		failing = err != nil
 	}
 	return nil
+}
+
+// answers says whether PostgreSQL does.
+func (s *Sweeper) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	_, err := s.queries.Now(ctx)
+	return err == nil
 }
 
 // Once makes one sweep.
