@@ -25,8 +25,14 @@ type Source struct {
 	MaxBatch int // bounds a batch, in messages
 }
 
-// heartbeat is how soon a silent broker is noticed: after two of them.
-const heartbeat = 5 * time.Second
+const (
+	// heartbeat is how soon a silent broker is noticed: after two of them.
+	heartbeat = 5 * time.Second
+	// maxFetch bounds one fetch, in bytes. The broker cuts off a client that it
+	// has 64 MB for (max_pending), which 256 events of 256 KiB are; and what it
+	// then sent in vain comes again only after its ack wait.
+	maxFetch = 8 << 20
+)
 
 // Batches makes sure that stream and consumer exist and calls handle with one
 // batch after another, never empty, until ctx ends; then it returns nil. handle
@@ -56,7 +62,7 @@ func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s 
 
 // read hands batches over until ctx ends or the consumer stops answering.
 func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle func([]jetstream.Msg)) error {
-	it, err := consumer.Messages(jetstream.PullMaxMessages(s.MaxBatch), jetstream.PullHeartbeat(heartbeat))
+	it, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(s.MaxBatch, maxFetch), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("open consumer: %w", err)
 	}

@@ -150,6 +150,36 @@ func TestARepeatedFanOutChangesNothing(t *testing.T) {
 	}
 }
 
+// Whoever deletes the consumer has the whole stream read again.
+func TestARepeatIsForThoseWhoGotTheEventThen(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	done, waiting, late := e.Endpoint(alice, "https://done.example/"), e.Endpoint(alice, "https://waiting.example/"), e.Endpoint(alice, "https://late.example/")
+	e.Exec(`UPDATE endpoints SET is_active = false, disabled_reason = 'owner' WHERE id = $1`, late.ID)
+	ev := e.Event(alice, map[string]string{})
+	stop := start(e)
+	publish(e, ev.Msg())
+	awaitAcked(e, 1)
+	stop()
+	e.Exec(`UPDATE endpoints SET is_active = true, disabled_reason = NULL WHERE id = $1`, late.ID)
+	e.Exec(`UPDATE deliveries SET status = 'success', next_attempt_at = NULL, delivered_at = now() WHERE endpoint_id = $1`, done.ID)
+	js := e.Deps("operator").JS
+	if err := js.DeleteConsumer(t.Context(), streams.Events, streams.FanOut); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), streams.Deliveries); err != nil { // and with it what it knows of ids
+		t.Fatal(err)
+	}
+	start(e)
+	awaitAcked(e, 1)
+	if n := e.Count(`SELECT count(*) FROM deliveries`); n != 2 {
+		t.Errorf("%d deliveries, want the 2 of then", n)
+	}
+	if got := queued(e); len(got) != 1 || got[delivery.ID(ev.ID, waiting.ID)] != 1 {
+		t.Errorf("queued %v, want what still waits", got)
+	}
+}
+
 func TestWhatIsNoEventIsDeadAndBlocksNothing(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)

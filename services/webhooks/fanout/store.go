@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,23 +24,25 @@ const (
 	// maxRows bounds the deliveries of one statement and, but for a single
 	// event with more matches, of one transaction: about 1 MB of parameters.
 	maxRows = 5_000
+	// maxBodies bounds the bodies of a transaction, in bytes: what takes longer than storeTimeout would be tried for ever.
+	maxBodies = 8 << 20
 	// storeTimeout bounds a transaction, well within FanOutAckWait.
 	storeTimeout = 10 * time.Second
 )
 
 // chunks yields the bounds of runs of items that have at most maxRows matches
-// together, or one item.
+// and maxBodies bytes together, or one item.
 func chunks(items []*item) iter.Seq2[int, int] {
 	return func(yield func(from, to int) bool) {
-		from, rows := 0, 0
+		from, rows, bodies := 0, 0, 0
 		for i, it := range items {
-			if i > from && rows+len(it.matches) > maxRows {
+			if i > from && (rows+len(it.matches) > maxRows || bodies+len(it.body) > maxBodies) {
 				if !yield(from, i) {
 					return
 				}
-				from, rows = i, 0
+				from, rows, bodies = i, 0, 0
 			}
-			rows += len(it.matches)
+			rows, bodies = rows+len(it.matches), bodies+len(it.body)
 		}
 		if from < len(items) {
 			yield(from, len(items))
@@ -118,6 +122,11 @@ func insertEvents(ctx context.Context, q *db.Queries, items []*item) error {
 			continue
 		}
 		byID[it.event.ID] = it
+	}
+	// In order of their ids: two replicas with the same events in different
+	// order would wait for each other.
+	for _, id := range slices.SortedFunc(maps.Keys(byID), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) {
+		it := byID[id]
 		p.Ids = append(p.Ids, it.event.ID)
 		p.UserIds = append(p.UserIds, it.event.UserID)
 		p.Types = append(p.Types, it.event.Type)
@@ -138,7 +147,10 @@ func insertEvents(ctx context.Context, q *db.Queries, items []*item) error {
 	for _, id := range inserted {
 		delete(byID, id)
 	}
-	return checkStored(ctx, q, items, byID)
+	if err := checkStored(ctx, q, items, byID); err != nil {
+		return err
+	}
+	return keepPending(ctx, q, items, byID)
 }
 
 // checkStored finds, among events whose id was stored already, those that are
@@ -158,6 +170,40 @@ func checkStored(ctx context.Context, q *db.Queries, items []*item, known map[uu
 			if it.reason == "" && it.event.ID == s.ID && !it.sameAs(s.UserID, s.Type, s.Body) {
 				it.reused()
 			}
+		}
+	}
+	return nil
+}
+
+// keepPending leaves to events that were stored already those matches whose
+// deliveries were made then and still wait: the repeat may come long after, when
+// the consumer was made anew, and endpoints change meanwhile.
+func keepPending(ctx context.Context, q *db.Queries, items []*item, known map[uuid.UUID]*item) error {
+	var ids []uuid.UUID
+	for _, it := range items {
+		if known[it.event.ID] != nil {
+			for _, endpointID := range it.matches {
+				ids = append(ids, delivery.ID(it.event.ID, endpointID))
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	low, high := delivery.Bounds(ids)
+	pending, err := q.PendingDeliveries(ctx, db.PendingDeliveriesParams{Ids: ids, Low: low, High: high})
+	if err != nil {
+		return fmt.Errorf("read pending deliveries: %w", err)
+	}
+	waits := make(map[uuid.UUID]bool, len(pending))
+	for _, id := range pending {
+		waits[id] = true
+	}
+	for _, it := range items {
+		if known[it.event.ID] != nil {
+			it.matches = slices.DeleteFunc(it.matches, func(endpointID uuid.UUID) bool {
+				return !waits[delivery.ID(it.event.ID, endpointID)]
+			})
 		}
 	}
 	return nil
