@@ -27,7 +27,7 @@ type Publisher struct {
 // Connect with nats.MaxReconnects(-1) and nats.ReconnectBufSize(-1): by default
 // the client gives up after two minutes, and buffers what it can lose.
 func NewPublisher(nc *nats.Conn) (*Publisher, error) {
-	js, err := jetstream.New(nc)
+	js, err := streams.Open(nc)
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}

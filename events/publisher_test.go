@@ -192,3 +192,23 @@ func TestAFullStreamAcceptsNothingAndLosesNothing(t *testing.T) {
 		t.Errorf("%d stored of %d accepted", n, accepted)
 	}
 }
+
+// The client makes a caller wait who has too much unanswered, for each message.
+func TestPublishAllEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	_, js, _ := start(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SILENT", Subjects: []string{"silent"}, NoAck: true}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	msgs := make([]*nats.Msg, 1000)
+	for i := range msgs {
+		msgs[i] = nats.NewMsg("silent")
+	}
+	for range 5 { // the client's limit is 4,000
+		if errs, ok := streams.PublishAll(ctx, js, msgs); ok || !errors.Is(errs[999], context.DeadlineExceeded) {
+			t.Errorf("last of the errors: %v", errs[999])
+		}
+	}
+}

@@ -2,6 +2,8 @@ package streams
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -10,6 +12,20 @@ import (
 // publishWindow is how many messages PublishAll has in flight: enough to hide
 // the round trip, and below the client's limit of 4,000, from which on it refuses.
 const publishWindow = 1_000
+
+// forgetAfter is when the client forgets a publish that the broker has not
+// answered, as when the leader of a stream changes. By default it never does,
+// and after 4,000 of them refuses to publish anything. No caller waits longer.
+const forgetAfter = 10 * time.Second
+
+// Open is JetStream over nc, fit for PublishAll.
+func Open(nc *nats.Conn) (jetstream.JetStream, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(forgetAfter))
+	if err != nil {
+		return nil, fmt.Errorf("open jetstream: %w", err)
+	}
+	return js, nil
+}
 
 // PublishAll publishes messages in order, about a thousand per round trip, and
 // waits until the stream has stored them or ctx ends. errs[i] is nil if it
@@ -22,6 +38,9 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (
 	for start := 0; start < len(msgs); start += publishWindow {
 		window := msgs[start:min(start+publishWindow, len(msgs))]
 		for i, m := range window {
+			if errs[start+i] = ctx.Err(); errs[start+i] != nil {
+				continue
+			}
 			// The client's own retries are off: whoever calls decides.
 			acks[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
 		}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/deliverer/deliver"
 	"github.com/cardwire/cardwire/services/deliverer/sweep"
 	"github.com/cardwire/cardwire/services/internal/broker"
@@ -59,8 +59,8 @@ func (d *dev) connect(ctx context.Context, b *broker.Broker, s settings, databas
 		if err != nil {
 			return nil, err
 		}
-		if deps.JS, err = jetstream.New(deps.NATS); err != nil {
-			return nil, fmt.Errorf("open jetstream: %w", err)
+		if deps.JS, err = streams.Open(deps.NATS); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil

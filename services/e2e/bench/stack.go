@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/events"
@@ -191,6 +190,6 @@ func (s *stack) deps(ctx context.Context, b *broker.Broker, service, databaseURL
 		return d, err
 	}
 	s.closers = append(s.closers, d.NATS.Close)
-	d.JS, err = jetstream.New(d.NATS)
+	d.JS, err = streams.Open(d.NATS)
 	return d, err
 }

@@ -156,9 +156,9 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	}
 	closeNATS := sync.OnceFunc(func() { drain(nc) })
 	defer closeNATS()
-	js, err := jetstream.New(nc)
+	js, err := streams.Open(nc)
 	if err != nil {
-		return fmt.Errorf("open jetstream: %w", err)
+		return err
 	}
 	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams()}
 	steps, err := open(deps)

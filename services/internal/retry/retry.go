@@ -12,7 +12,8 @@ import (
 
 const (
 	firstPause = 100 * time.Millisecond
-	maxPause   = 5 * time.Second // also how often the log says that we still wait
+	// MaxPause is the longest pause, and how often the log says that we still wait.
+	MaxPause = 5 * time.Second
 )
 
 // Until calls fn until it succeeds, with growing pauses of up to 5 s, and logs
@@ -34,7 +35,7 @@ func Until(ctx context.Context, log zerolog.Logger, what string, fn func(context
 		if err := Sleep(ctx, pause); err != nil {
 			return err
 		}
-		pause = min(2*pause, maxPause)
+		pause = min(2*pause, MaxPause)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/events"
@@ -62,7 +61,7 @@ func New(t testing.TB) *Env {
 func (e *Env) Deps(service string) process.Deps {
 	e.T.Helper()
 	nc := natstest.Connect(e.T, e.Broker, service)
-	js, err := jetstream.New(nc)
+	js, err := streams.Open(nc)
 	if err != nil {
 		e.T.Fatal(err)
 	}
