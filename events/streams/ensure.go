@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -18,6 +19,9 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.Str
 		return stream, nil
 	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if errors.Is(err, nats.ErrReconnectBufExceeded) { // the client's word for it
+			err = nats.ErrDisconnected
+		}
 		return nil, fmt.Errorf("look up stream %s: %w", cfg.Name, err)
 	}
 	stream, err = js.CreateStream(ctx, cfg)

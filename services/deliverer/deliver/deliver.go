@@ -33,7 +33,7 @@ import (
 
 // Config is what the deliverer is told.
 type Config struct {
-	EncryptionKeyset string         `env:"ENCRYPTION_KEYSET" required:"" help:"Keyset that opens the endpoints' secrets, the same as the webhooks service has. Make one with: cardwire keys new"`
+	EncryptionKeyset string         `env:"ENCRYPTION_KEYSET" help:"Keyset that opens the endpoints' secrets, the same as the webhooks service has. Required. Make one with: cardwire keys new"`
 	AttemptTimeout   time.Duration  `env:"ATTEMPT_TIMEOUT" default:"10s" help:"How long one attempt may take, from before the connection to the end of the answer (100ms to 30s)."`
 	Schedule         Schedule       `env:"RETRY_SCHEDULE" default:"30s,5m,30m" help:"Pauses after the first, second, … failure. One attempt more than it has steps; each step up to 24h."`
 	Concurrency      int            `env:"DELIVER_CONCURRENCY" default:"256" help:"Most attempts in flight at once (1 to 10000)."`

@@ -185,9 +185,16 @@ func (w *Worker) toLines(ctx context.Context, batch []result, waiting []db.Settl
 // report is the one line of an attempt.
 func (w *Worker) report(r result) {
 	e := w.log.Info().Stringer("event_id", r.EventID).Stringer("delivery_id", r.DeliveryID).Stringer("endpoint_id", r.EndpointID).
-		Str("event_type", r.EventType).Int("attempt", r.N).Int("status", r.Code).Dur("took_ms", r.Took).Bool("success", r.Success)
-	if !r.Success {
-		e.Str("error_class", r.Class).Str("reason", r.reason).Dur("wait_ms", r.wait)
+		Str("event_type", r.EventType).Int("attempt", r.N).Dur("took_ms", r.Took).Bool("success", r.Success)
+	if r.Code != 0 {
+		e.Int("status", r.Code)
+	}
+	switch {
+	case r.Success:
+	case r.reason != "": // no attempt follows
+		e.Str("error_class", r.Class).Str("reason", r.reason)
+	default:
+		e.Str("error_class", r.Class).Dur("wait_ms", r.wait)
 	}
 	e.Msg("delivery attempted")
 }

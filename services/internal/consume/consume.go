@@ -10,6 +10,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -32,6 +33,8 @@ const (
 	// has 64 MB for (max_pending), which 256 events of 256 KiB are; and what it
 	// then sent in vain comes again only after its ack wait.
 	maxFetch = 8 << 20
+	// connectionPoll is how often a reader looks whether the broker is back.
+	connectionPoll = 50 * time.Millisecond
 )
 
 // Batches makes sure that stream and consumer exist and calls handle with one
@@ -42,6 +45,7 @@ const (
 func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s Source, handle func([]jetstream.Msg)) error {
 	log = log.With().Str("consumer", s.Consumer.Durable).Logger()
 	for ctx.Err() == nil {
+		awaitConnection(ctx, js.Conn())
 		var consumer jetstream.Consumer
 		err := retry.Until(ctx, log, "stream "+s.Stream.Name, func(ctx context.Context) (err error) {
 			if _, err = streams.EnsureStream(ctx, js, s.Stream); err == nil {
@@ -58,6 +62,13 @@ func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s 
 		}
 	}
 	return nil
+}
+
+// awaitConnection waits until the broker is connected, or ctx ends. Who made
+// the connection logs what it does.
+func awaitConnection(ctx context.Context, nc *nats.Conn) {
+	for !nc.IsConnected() && retry.Sleep(ctx, connectionPoll) == nil {
+	}
 }
 
 // read hands batches over until ctx ends or the consumer stops answering.

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
+
+	"github.com/cardwire/cardwire/services/internal/retry"
 )
 
 // Connection settings, against defaults that lose or hide work.
@@ -48,9 +50,9 @@ func ConnectNATS(url, user string, log zerolog.Logger, onClosed func(error), opt
 		nats.ReconnectHandler(func(c *nats.Conn) {
 			log.Info().Str("broker", c.ConnectedAddr()).Msg("broker connected again")
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.Debug().Err(err).Msg("broker does not answer")
-		}),
+		nats.ReconnectErrHandler(sayNow(func(err error) {
+			log.Warn().Err(err).Msg("broker does not answer: NATS_URL says where it is; trying on")
+		})),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Error().Err(err).Msg("broker connection error")
 		}),
@@ -61,6 +63,18 @@ func ConnectNATS(url, user string, log zerolog.Logger, onClosed func(error), opt
 		return nil, fmt.Errorf("connect to broker: %w", err)
 	}
 	return nc, nil
+}
+
+// sayNow makes a handler of connection errors that passes on one in
+// retry.MaxPause: the client tries twice a second.
+func sayNow(say func(error)) nats.ConnErrHandler {
+	var last time.Time // the client calls its handlers one at a time
+	return func(_ *nats.Conn, err error) {
+		if now := time.Now(); now.Sub(last) >= retry.MaxPause {
+			last = now
+			say(err)
+		}
+	}
 }
 
 // OpenDB makes a pool of connections to PostgreSQL. It connects when first

@@ -80,20 +80,32 @@ func Main[C any](s Service, open func(C, Deps) ([]Step, error)) {
 		Process Config `embed:"" group:"Process"`
 		Step    C      `embed:""`
 	}
-	parser := kong.Must(&cli, kong.Name(s.Name), kong.Description(s.About), kong.Vars{"addr": s.Addr}, kong.UsageOnError(), kong.Exit(exitUsage))
+	parser := kong.Must(&cli, kong.Name(s.Name), kong.Description(s.About), kong.Vars{"addr": s.Addr}, kong.Exit(exitUsage))
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 
 	log := NewLogger(os.Stderr, cli.Process.LogLevel).With().Str("service", s.Name).Logger()
 	ctx := StopOnSignal(context.Background(), log, cli.Process.ShutdownTimeout)
 	err = Run(ctx, s, cli.Process, log, func(d Deps) ([]Step, error) { return open(cli.Step, d) })
-	if err != nil {
+	var wrong *SettingError
+	switch {
+	case errors.As(err, &wrong):
+		fmt.Fprintf(os.Stderr, "%s: %v\nThe settings are listed by --help.\n", s.Name, wrong)
+		os.Exit(2)
+	case err != nil:
 		log.Error().Err(err).Msg("service failed")
 		os.Exit(1)
 	}
 	log.Info().Msg("service stopped")
 	os.Exit(0)
 }
+
+// A SettingError is a setting that is missing or wrong. Its text names the
+// environment variable and the rule.
+type SettingError struct{ error }
+
+// Unwrap returns what was wrong.
+func (e *SettingError) Unwrap() error { return e.error }
 
 // exitUsage turns kong's exit code for wrong settings (80) into the usual 2.
 func exitUsage(code int) {
@@ -138,7 +150,7 @@ func StopOnSignal(parent context.Context, log zerolog.Logger, grace time.Duratio
 // steps and for open requests, and closes the connections.
 func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open func(Deps) ([]Step, error)) error {
 	if err := cfg.Validate(); err != nil {
-		return err
+		return &SettingError{err}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -163,7 +175,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams()}
 	steps, err := open(deps)
 	if err != nil {
-		return err
+		return &SettingError{err}
 	}
 	server, err := Listen(cfg.Addr, deps)
 	if err != nil {

@@ -17,9 +17,10 @@ const (
 )
 
 // Until calls fn until it succeeds, with growing pauses of up to 5 s, and logs
-// each failure as "waiting for <what>". It returns ctx's error if that ends first.
+// why it waits, at first and then every 5 s. It returns ctx's error if that ends first.
 func Until(ctx context.Context, log zerolog.Logger, what string, fn func(context.Context) error) error {
 	pause := firstPause
+	var logged time.Time
 	for failures := 0; ; failures++ {
 		err := fn(ctx)
 		if err == nil {
@@ -31,7 +32,10 @@ func Until(ctx context.Context, log zerolog.Logger, what string, fn func(context
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		log.Warn().Err(err).Str("what", what).Dur("next_try_ms", pause).Msg("waiting for a dependency")
+		if now := time.Now(); now.Sub(logged) >= MaxPause {
+			logged = now
+			log.Warn().Err(err).Str("what", what).Msg("waiting for a dependency")
+		}
 		if err := Sleep(ctx, pause); err != nil {
 			return err
 		}

@@ -10,12 +10,16 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
 )
+
+// sourceUnknown is the source of a view that another service published without one.
+const sourceUnknown = "unknown"
 
 // maxHash bounds a viewer hash, in bytes (card_views.viewer_hash).
 const maxHash = 64
@@ -37,9 +41,12 @@ func rowOf(e events.Event) (row, error) {
 	if err := json.Unmarshal(e.Body, &body); err != nil {
 		return row{}, errors.New("body.data: must be {cardId, viewerId, username, source}, the ids UUIDs or null")
 	}
+	if body.Data.Source == "" {
+		body.Data.Source = sourceUnknown
+	}
 	switch {
 	case !validSource(body.Data.Source):
-		return row{}, fmt.Errorf("body.data.%w", errSource)
+		return row{}, errors.New("body.data.source: must be 1 to 32 of a-z, 0-9, _ and -")
 	case len(e.Attributes[attrHash]) > maxHash:
 		return row{}, fmt.Errorf("attributes.%s: must be at most %d bytes", attrHash, maxHash)
 	case len(e.Attributes[attrAgent]) > maxAgent:
@@ -142,13 +149,16 @@ func isUnfit(err error) bool {
 
 // refuse ends a message that can never become a row.
 func (v *View) refuse(m jetstream.Msg, reason error) {
-	line := v.log.Warn().Err(reason)
+	line := v.log.Warn().Err(reason).Str("event_id", bounded(m.Headers().Get(nats.MsgIdHdr)))
 	if meta, err := m.Metadata(); err == nil {
 		line.Uint64("stream_seq", meta.Sequence.Stream)
 	}
 	line.Msg("view row refused")
 	_ = m.TermWithReason(reason.Error())
 }
+
+// bounded is as much of what a stranger wrote as a log line takes: a UUID.
+func bounded(s string) string { return s[:min(len(s), 36)] }
 
 func orNil(id *uuid.UUID) uuid.UUID {
 	if id == nil {

@@ -13,11 +13,11 @@ import (
 
 // Config is what the step is told.
 type Config struct {
-	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" required:"" help:"Key of the HS256 tokens that say who is calling. At least 32 bytes."`
+	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" help:"Key of the HS256 tokens that say who is calling. Required, at least 32 bytes."`
 	JWTIssuer   string `name:"jwt-issuer" env:"JWT_ISSUER" help:"Claim iss that a token must have. Empty takes any."`
 	JWTAudience string `name:"jwt-audience" env:"JWT_AUDIENCE" help:"Claim aud that a token must have. Empty takes any."`
 
-	EncryptionKeyset string        `env:"ENCRYPTION_KEYSET" required:"" help:"Keyset that seals the endpoints' secrets, the same as the deliverer has. Make one with: cardwire keys new"`
+	EncryptionKeyset string        `env:"ENCRYPTION_KEYSET" help:"Keyset that seals the endpoints' secrets, the same as the deliverer has. Required. Make one with: cardwire keys new"`
 	SecretOverlap    time.Duration `env:"SECRET_OVERLAP" default:"24h" help:"How long a secret stays valid after it was rotated, unless the caller says (0s to 168h)."`
 
 	MaxEndpoints int            `env:"MAX_ENDPOINTS" default:"5" help:"Most endpoints of one user (1 to 1000)."`

@@ -67,6 +67,9 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 		return newProblem(http.StatusNotFound, "there is no such delivery"), false
 	case errors.Is(err, ErrTooMany):
 		return newProblem(http.StatusConflict, fmt.Sprintf("Maximum of %d webhook endpoints per user reached: delete one first", a.cfg.MaxEndpoints)), false
+	case errors.Is(err, ErrManySecrets):
+		return newProblem(http.StatusConflict, fmt.Sprintf("secret: was rotated %d times, and each old one is valid until its overlap ends: "+
+			"wait for that, or end them all now with ?overlap=0s", keepOldSecrets)), false
 	case ourFault(err):
 		return newProblem(http.StatusInternalServerError, "something went wrong on our side"), true
 	default: // no connection, a timeout, a server that is stopping or read-only, a deadlock

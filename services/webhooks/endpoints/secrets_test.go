@@ -142,15 +142,21 @@ func TestRotatingOftenKeepsFewSecrets(t *testing.T) {
 	e := s.create(t, alice)
 	want := []string{e.Secret}
 	path := "/api/webhooks/" + e.ID.String() + "/rotate-secret"
-	for range 6 {
+	for n := range 6 {
 		a := s.call(t, alice, "PATCH", path+"?overlap=1h", nil)
-		want = append([]string{decode[RotatedSecret](t, a).Secret}, want...)
-		want = want[:min(len(want), 1+keepOldSecrets)]
+		if n < keepOldSecrets {
+			want = append([]string{decode[RotatedSecret](t, a).Secret}, want...)
+		} else if a.status != http.StatusConflict {
+			t.Fatalf("rotation %d: %v, want 409: the old secrets are promised their hour", n+1, a)
+		}
 		if got, err := s.Store().Secrets(t.Context(), e.ID); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("%d secrets, %v; want the newest %d", len(got), err, len(want))
 		}
 	}
-	// A longer overlap later on does not bring the older ones more time.
+	// One of them ends, and a longer overlap does not bring the others more time.
+	if _, err := s.db.Exec(t.Context(), "UPDATE endpoint_secrets SET expires_at = now() WHERE id = (SELECT min(id::text)::uuid FROM endpoint_secrets)"); err != nil {
+		t.Fatal(err)
+	}
 	s.call(t, alice, "PATCH", path+"?overlap=168h", nil)
 	var n int
 	if err := s.db.QueryRow(t.Context(), "SELECT count(*) FROM endpoint_secrets WHERE expires_at > now() + interval '1 hour'").Scan(&n); err != nil || n != 1 {

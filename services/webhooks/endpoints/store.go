@@ -23,13 +23,17 @@ var (
 	ErrNotFound = errors.New("no such endpoint")
 	// ErrTooMany means that the user has as many endpoints as one may have.
 	ErrTooMany = errors.New("too many endpoints")
+	// ErrManySecrets means that an endpoint has as many rotated secrets that are
+	// still valid as it may have.
+	ErrManySecrets = errors.New("too many secrets are still valid")
 	// errSecret means that the keyset does not seal or open a secret.
 	errSecret = errors.New("secret")
 )
 
 // keepOldSecrets is how many rotated secrets may be valid beside the current
-// one. Each is a signature in every request's headers; rotating more often than
-// that within the overlap ends the oldest.
+// one. Each is a signature in every request's headers. To rotate again before
+// one of them has ended would break the promise of its overlap, so it is
+// refused, unless the caller ends them all.
 const keepOldSecrets = 3
 
 // A Store keeps endpoints and their secrets in PostgreSQL. Secrets are
@@ -120,7 +124,8 @@ func (s Store) Delete(ctx context.Context, userID, id uuid.UUID) error {
 
 // Rotate gives an endpoint of a user a new secret, which it returns in the
 // clear, or returns ErrNotFound. What was valid before ends after overlap, or
-// at once if that is 0.
+// at once if that is 0. It returns ErrManySecrets if that would leave more old
+// secrets valid than may be.
 func (s Store) Rotate(ctx context.Context, userID, id uuid.UUID, overlap time.Duration) (secret string, err error) {
 	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
 		q := db.New(tx)
@@ -129,6 +134,13 @@ func (s Store) Rotate(ctx context.Context, userID, id uuid.UUID, overlap time.Du
 		}
 		if err := q.ExpireEndpointSecrets(ctx, db.ExpireEndpointSecretsParams{EndpointID: id, Overlap: overlap.Seconds()}); err != nil {
 			return fmt.Errorf("expire old secrets: %w", err)
+		}
+		active, err := q.ActiveEndpointSecrets(ctx, id)
+		if err != nil {
+			return fmt.Errorf("read secrets: %w", err)
+		}
+		if overlap > 0 && len(active) > keepOldSecrets {
+			return ErrManySecrets
 		}
 		if secret, err = s.addSecret(ctx, q, id); err != nil {
 			return err
