@@ -121,7 +121,7 @@ func TestMessagesThatAreNoViews(t *testing.T) {
 	w.publish(subject, fresh(), body(`{"source":"no such source"}`))
 	w.publish(subject, fresh(), body(`{"source":"qr","cardId":"no id"}`))
 	w.publish(subject, fresh(), body(`{"source":7}`))
-	w.publish(subject, fresh(), body(`{}`)) // another service's view, which names no source
+	w.publish(subject, fresh(), body(`{}`))                                                     // another service's view, which names no source
 	w.publish("events.00000000-0000-7000-8000-000000000001.contact.saved", fresh(), body(good)) // not for us
 	w.publish("events.nobody.card.viewed", fresh(), body(good))
 	w.publish(subject, fresh(), body(good))

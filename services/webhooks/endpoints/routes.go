@@ -44,8 +44,9 @@ func (a *API) routes() {
 		method: http.MethodPatch, path: endpoint + "/rotate-secret", id: "rotateSecret", status: http.StatusOK,
 		summary: "Give an endpoint a new secret",
 		about: "Requests are signed with both secrets, an item of webhook-signature each, until the old one ends. " +
-			"X-DevCard-Signature has room for one, and is made with the new secret at once.",
-		errors: []int{http.StatusNotFound},
+			"X-DevCard-Signature has room for one, and is made with the new secret at once. " +
+			"At most three old secrets are valid at once: a further rotation is refused until one has ended, unless overlap=0s ends them all.",
+		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotate)
 	register(a, route{
 		method: http.MethodGet, path: endpoint + "/deliveries", id: "listDeliveries", status: http.StatusOK,
