@@ -44,7 +44,7 @@ func startServer(dir string) *server.Server {
 	if !s.ReadyForConnections(10 * time.Second) {
 		panic("broker not ready")
 	}
-	nc, err := nats.Connect(s.ClientURL())
+	nc, err := nats.Connect(s.ClientURL(), nats.Timeout(30*time.Second))
 	if err != nil {
 		panic(err)
 	}
@@ -68,7 +68,7 @@ func start(t *testing.T) (*events.Publisher, jetstream.JetStream, *server.Server
 	t.Helper()
 	s := startServer(t.TempDir())
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(s.ClientURL(), nats.Timeout(30*time.Second), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
 	if err != nil {
 		t.Fatal(err)
 	}

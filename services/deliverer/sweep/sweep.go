@@ -64,10 +64,15 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 // When PostgreSQL is back after an outage, the deliverers' results go first:
 // what they settle, though its lease has run out, needs no attempt again.
 func (s *Sweeper) Run(ctx context.Context) error {
-	failing := false
+	failing, away := false, false // any sweep; PostgreSQL
 	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
-		if failing && s.answers(ctx) && retry.Sleep(ctx, settleFirst) != nil {
-			return nil
+		if away {
+			if !s.answers(ctx) {
+				continue
+			}
+			if retry.Sleep(ctx, settleFirst) != nil {
+				return nil
+			}
 		}
 		err := s.Once(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
@@ -76,10 +81,13 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		if err == nil && failing {
 			s.log.Info().Msg("sweeping again")
 		}
-		failing = err != nil
+		failing, away = err != nil, errors.Is(err, errPostgreSQL)
 	}
 	return nil
 }
+
+// errPostgreSQL is in the errors of a sweep that PostgreSQL did not answer.
+var errPostgreSQL = errors.New("PostgreSQL")
 
 // answers says whether PostgreSQL does.
 func (s *Sweeper) answers(ctx context.Context) bool {
@@ -99,11 +107,11 @@ func (s *Sweeper) Once(ctx context.Context) error {
 	}
 	expired, err := s.queries.TakeExpiredLeases(ctx, maxRows)
 	if err != nil {
-		return fmt.Errorf("take expired leases: %w", err)
+		return fmt.Errorf("take expired leases: %w: %w", errPostgreSQL, err)
 	}
 	due, err := s.queries.TakeDueDeliveries(ctx, db.TakeDueDeliveriesParams{PublishedBefore: before, MaxRows: maxRows})
 	if err != nil {
-		return fmt.Errorf("take due deliveries: %w", err)
+		return fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
 	}
 	msgs := make([]*nats.Msg, 0, len(expired)+len(due))
 	for _, row := range expired {
@@ -134,7 +142,7 @@ func again(id, eventID, endpointID uuid.UUID) *nats.Msg {
 func (s *Sweeper) publishedBefore(ctx context.Context) (time.Time, error) {
 	before, err := s.queries.Now(ctx)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the time: %w", err)
+		return time.Time{}, fmt.Errorf("ask the time: %w: %w", errPostgreSQL, err)
 	}
 	stream, err := streams.EnsureStream(ctx, s.js, s.streams.DeliveriesStream())
 	if err != nil {

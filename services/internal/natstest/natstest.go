@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,12 +58,16 @@ func ConfigFile(t testing.TB) string {
 	return path
 }
 
+// connectTimeout is for a machine that many tests keep busy: 2 s, the client's
+// own, are not always enough to be let in.
+const connectTimeout = 30 * time.Second
+
 // Connect connects as a user of nats.conf, in the way that the services do,
 // and closes the connection after the test.
 func Connect(t testing.TB, b *broker.Broker, user string) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(b.URL(user), nats.CustomInboxPrefix("_INBOX_"+user),
-		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.Timeout(connectTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}
