@@ -33,7 +33,7 @@ func runDeliverer() {
 		StreamReplicas: 1, EventsMaxAge: 24 * time.Hour, EventsMaxBytes: 1 << 30, ShutdownTimeout: 30 * time.Second,
 	}, log, func(d process.Deps) ([]process.Step, error) {
 		cfg := deliverConfig(os.Getenv("ENCRYPTION_KEYSET"))
-		cfg.AttemptTimeout = 30 * time.Second
+		cfg.AttemptTimeout = 25 * time.Second
 		worker, err := deliver.New(cfg, d)
 		if err != nil {
 			return nil, err

@@ -46,7 +46,7 @@ func (d *dev) connect(ctx context.Context, b *broker.Broker, s settings, databas
 	}()
 	mux := http.NewServeMux()
 	for name, deps := range c.byName() {
-		deps.Mux, deps.Streams = mux, shared.Streams()
+		deps.Mux, deps.Streams, deps.Shutdown = mux, shared.Streams(), d.cfg.ShutdownTimeout
 		deps.Log = d.log.With().Str("service", name).Logger()
 		if deps.DB, err = process.OpenDB(ctx, databaseURL, name); err != nil {
 			return nil, err

@@ -48,6 +48,8 @@ const (
 	// the body and settling. After a crash, a delivery waits for its lease to
 	// run out.
 	leaseMargin = 10 * time.Second
+	// settleTime is what stopping needs after the last attempt has ended.
+	settleTime = 5 * time.Second
 	// claimBatch is the most deliveries of one claim.
 	claimBatch = 256
 	// lineBatch is the most messages of a delay line handled at once.
@@ -76,6 +78,10 @@ type Worker struct {
 func New(cfg Config, d process.Deps) (*Worker, error) {
 	if cfg.AttemptTimeout < minAttemptTimeout || cfg.AttemptTimeout > maxAttemptTimeout {
 		return nil, fmt.Errorf("ATTEMPT_TIMEOUT: must be %s to %s, not %s", minAttemptTimeout, maxAttemptTimeout, cfg.AttemptTimeout)
+	}
+	if d.Shutdown > 0 && cfg.AttemptTimeout+settleTime > d.Shutdown {
+		return nil, fmt.Errorf("ATTEMPT_TIMEOUT: must be %s shorter than SHUTDOWN_TIMEOUT, which is %s, not %s: or else attempts are cut off and repeated",
+			settleTime, d.Shutdown, cfg.AttemptTimeout)
 	}
 	if cfg.Concurrency < 1 || cfg.Concurrency > 10_000 {
 		return nil, fmt.Errorf("DELIVER_CONCURRENCY: must be 1 to 10000, not %d", cfg.Concurrency)

@@ -14,7 +14,7 @@ type Config struct {
 	DatabaseURL     string        `env:"DATABASE_URL" default:"postgres://127.0.0.1:5432/cardwire" help:"PostgreSQL 14 or newer. pool_max_conns=N in the query sets the size of the pool."`
 	Migrate         bool          `env:"MIGRATE" default:"true" negatable:"" help:"Bring the database schema up to date at start. Replicas may do it at once."`
 	LogLevel        string        `env:"LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" help:"Least level to log: trace, debug, info, warn, error."`
-	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" default:"30s" help:"How long work in flight may take to finish after SIGTERM; for the deliverer longer than ATTEMPT_TIMEOUT. A second signal ends it at once."`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" default:"30s" help:"How long work in flight may take to finish after SIGTERM; for the deliverer 5s more than ATTEMPT_TIMEOUT. A second signal ends it at once."`
 
 	StreamReplicas int           `env:"STREAM_REPLICAS" default:"1" help:"Copies of each stream when it is created: 1, or 3 or 5 in a cluster."`
 	EventsMaxAge   time.Duration `env:"EVENTS_MAX_AGE" default:"720h" help:"How long the stream keeps events when it is created: how far back a replay reaches."`

@@ -37,6 +37,9 @@ type Deps struct {
 	DB      *pgxpool.Pool
 	Mux     *http.ServeMux // where a step that speaks HTTP registers its routes
 	Streams streams.Config // of streams that the step has to create
+	// Shutdown is how long Run may take to finish after its context ended; 0 is
+	// no limit.
+	Shutdown time.Duration
 }
 
 // A Service is one of the commands under services/.
@@ -172,7 +175,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	if err != nil {
 		return err
 	}
-	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams()}
+	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams(), Shutdown: cfg.ShutdownTimeout}
 	steps, err := open(deps)
 	if err != nil {
 		return &SettingError{err}
