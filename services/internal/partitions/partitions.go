@@ -4,13 +4,11 @@ package partitions
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
@@ -125,10 +123,4 @@ func (k *Keeper) dropOne(ctx context.Context, before time.Time) (n int32, err er
 		return err
 	})
 	return n, err
-}
-
-// Missing says whether err is PostgreSQL's for a row that no partition takes.
-func Missing(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
@@ -97,7 +98,7 @@ func TestPartitionsAreMadeAheadByManyAtOnce(t *testing.T) {
 		}
 	}
 	for _, at := range []time.Time{noon.Truncate(day).Add(-time.Millisecond), noon.Truncate(day).Add(4 * day)} {
-		if err := insert(t.Context(), pool, idAt(t, at)); !Missing(err) {
+		if err := insert(t.Context(), pool, idAt(t, at)); !sqlstate.NoPartition(err) {
 			t.Errorf("%s: %v, want a missing partition", at, err)
 		}
 	}
@@ -108,7 +109,7 @@ func TestAnOlderDayIsMadeOnDemand(t *testing.T) {
 	pool := pgtest.New(t)
 	k := keeper(pool, noon, 30)
 	old := idAt(t, noon.Add(-10*day))
-	if err := insert(t.Context(), pool, old); !Missing(err) {
+	if err := insert(t.Context(), pool, old); !sqlstate.NoPartition(err) {
 		t.Fatalf("got %v, want a missing partition", err)
 	}
 	if err := k.EnsureFor(t.Context(), []uuid.UUID{old, old, idAt(t, noon)}); err != nil {
@@ -120,7 +121,7 @@ func TestAnOlderDayIsMadeOnDemand(t *testing.T) {
 	if err := insert(t.Context(), pool, old); err != nil {
 		t.Error(err)
 	}
-	if err := insert(t.Context(), pool, old); err == nil || Missing(err) {
+	if err := insert(t.Context(), pool, old); err == nil || sqlstate.NoPartition(err) {
 		t.Errorf("the same id again: %v, want another error", err)
 	}
 }

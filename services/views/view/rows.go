@@ -5,16 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/services/internal/retry"
+	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -95,7 +94,7 @@ func (v *View) write(ctx context.Context, rows []row) {
 	var unfit error
 	err := retry.Until(ctx, v.log, "card_views", func(ctx context.Context) error {
 		err := v.insert(ctx, rows)
-		if isUnfit(err) {
+		if sqlstate.AboutData(err) {
 			unfit, err = err, nil
 		}
 		return err
@@ -138,13 +137,6 @@ func (v *View) insert(ctx context.Context, rows []row) error {
 		return fmt.Errorf("insert %d view rows: %w", n, err)
 	}
 	return nil
-}
-
-// isUnfit says whether the database refused what the rows say (classes 22, data
-// exception, and 23, integrity constraint violation): it will again.
-func isUnfit(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
 }
 
 // refuse ends a message that can never become a row.

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 )
 
@@ -78,13 +77,9 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 }
 
 // ourFault says whether asking again can't help: a secret that does not open or
-// seal, or a statement that PostgreSQL objects to, by SQLSTATE class.
+// seal, or a statement that PostgreSQL objects to.
 func ourFault(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "42")
-	}
-	return errors.Is(err, errSecret)
+	return sqlstate.AboutData(err) || sqlstate.AboutStatement(err) || errors.Is(err, errSecret)
 }
 
 // answer turns an error into what huma answers, and logs it if it is a fault.

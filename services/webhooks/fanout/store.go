@@ -8,15 +8,13 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cardwire/cardwire/services/internal/delivery"
-	"github.com/cardwire/cardwire/services/internal/partitions"
+	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -58,14 +56,14 @@ func (f *FanOut) store(ctx context.Context, items []*item) error {
 	txCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := f.write(txCtx, items)
-	if partitions.Missing(err) { // an event of an older day, or the keeper is late
+	if sqlstate.NoPartition(err) { // an event of an older day, or the keeper is late
 		if err := f.keeper.EnsureFor(txCtx, eventIDs(items)); err != nil {
 			return err
 		}
 		err = f.write(txCtx, items)
 	}
 	switch {
-	case err == nil || !objects(err):
+	case err == nil || !sqlstate.AboutData(err):
 		return err
 	case len(items) > 1:
 		half := len(items) / 2
@@ -74,13 +72,6 @@ func (f *FanOut) store(ctx context.Context, items []*item) error {
 		items[0].reason, items[0].matches = "not storable: "+err.Error(), nil
 		return f.write(txCtx, items)
 	}
-}
-
-// objects says whether an error is about the data: SQLSTATE classes 22 (data
-// exception) and 23 (constraint).
-func objects(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23"))
 }
 
 func eventIDs(items []*item) []uuid.UUID {
