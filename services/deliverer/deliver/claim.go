@@ -39,10 +39,8 @@ func (w *Worker) claim(ctx context.Context, msgs []jetstream.Msg) ([]claimed, er
 	byID := make(map[uuid.UUID]jetstream.Msg, len(msgs))
 	var ids []uuid.UUID
 	for _, m := range msgs {
-		d, err := delivery.Decode(m.Data())
-		if err != nil {
-			w.log.Error().Err(err).Msg("message is no delivery")
-			w.sent(m.TermWithReason("no delivery"))
+		d, ok := w.decode(m)
+		if !ok {
 			continue
 		}
 		if byID[d.ID] != nil {
@@ -77,6 +75,17 @@ func (w *Worker) claim(ctx context.Context, msgs []jetstream.Msg) ([]claimed, er
 		w.sent(m.Ack())
 	}
 	return work, nil
+}
+
+// decode reads a message of either lane or of a line. What is no delivery is
+// Term'ed: nothing that we publish is.
+func (w *Worker) decode(m jetstream.Msg) (d delivery.Delivery, ok bool) {
+	d, err := delivery.Decode(m.Data())
+	if err != nil {
+		w.log.Error().Err(err).Msg("message is no delivery")
+		w.sent(m.TermWithReason("no delivery"))
+	}
+	return d, err == nil
 }
 
 // open decrypts the secrets of an endpoint. One that does not open must not

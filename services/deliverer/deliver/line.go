@@ -8,7 +8,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events/streams"
-	"github.com/cardwire/cardwire/services/internal/delivery"
 )
 
 // release takes messages of a delay line: what is due goes to the lane Again,
@@ -23,10 +22,8 @@ func (w *Worker) release(ctx context.Context, msgs []jetstream.Msg) {
 	var due []jetstream.Msg
 	var again []*nats.Msg
 	for _, m := range msgs {
-		d, err := delivery.Decode(m.Data())
-		if err != nil {
-			w.log.Error().Err(err).Msg("message is no delivery")
-			w.sent(m.TermWithReason("no delivery"))
+		d, ok := w.decode(m)
+		if !ok {
 			continue
 		}
 		if remaining := d.NotBefore.Sub(now); remaining > 0 {
