@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
@@ -22,9 +21,6 @@ import (
 // allowCIDRs is where endpoints may be beside public addresses: here, and
 // nowhere else on the network.
 const allowCIDRs = "127.0.0.0/8,::1/128"
-
-// flushTimeout bounds handing the broker, which is in this process, what is left.
-const flushTimeout = 3 * time.Second
 
 // A connections is what each service has for itself. All routes are on one mux.
 type connections struct {
@@ -75,10 +71,7 @@ func (c *connections) byName() map[string]*process.Deps {
 func (c *connections) close() {
 	for _, deps := range c.byName() {
 		if deps.NATS != nil {
-			if deps.NATS.IsConnected() {
-				_ = deps.NATS.FlushTimeout(flushTimeout)
-			}
-			deps.NATS.Close()
+			process.CloseNATS(deps.NATS)
 		}
 		if deps.DB != nil {
 			deps.DB.Close()

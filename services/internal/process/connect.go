@@ -17,7 +17,7 @@ const (
 	natsPing      = 10 * time.Second // with 2 unanswered, a silent broker is noticed in 30 s, not 6 min
 	natsPingsOut  = 2
 	natsReconnect = 500 * time.Millisecond // pause between tries, ±; a restart of the broker takes about a second
-	natsTimeout   = 3 * time.Second        // to connect
+	natsTimeout   = 3 * time.Second        // to connect, and to hand over what is left when closing
 	dbConnTimeout = 3 * time.Second        // to connect
 )
 
@@ -63,6 +63,14 @@ func ConnectNATS(url, user string, log zerolog.Logger, onClosed func(error), opt
 		return nil, fmt.Errorf("connect to broker: %w", err)
 	}
 	return nc, nil
+}
+
+// CloseNATS closes the connection after what was handed to it has left.
+func CloseNATS(nc *nats.Conn) {
+	if nc.IsConnected() {
+		_ = nc.FlushTimeout(natsTimeout)
+	}
+	nc.Close()
 }
 
 // sayNow makes a handler of connection errors that passes on one in

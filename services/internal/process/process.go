@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"sync"
 	"syscall"
 	"time"
 
@@ -169,8 +168,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	if err != nil {
 		return err
 	}
-	closeNATS := sync.OnceFunc(func() { drain(nc) })
-	defer closeNATS()
+	defer CloseNATS(nc)
 	js, err := streams.Open(nc)
 	if err != nil {
 		return err
@@ -233,14 +231,6 @@ func awaitSchema(ctx context.Context, cfg Config, log zerolog.Logger, pool *pgxp
 		}
 		return err
 	})
-}
-
-// drain closes the connection after what was handed to it has left.
-func drain(nc *nats.Conn) {
-	if nc.IsConnected() {
-		_ = nc.FlushTimeout(natsTimeout)
-	}
-	nc.Close()
 }
 
 func orUnknown(err error) error {
