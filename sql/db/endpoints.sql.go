@@ -68,7 +68,7 @@ func (q *Queries) DeleteEndpointSecrets(ctx context.Context, endpointID uuid.UUI
 
 const delivery = `-- name: Delivery :one
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
 FROM deliveries
 WHERE id = $1 AND endpoint_id = $2
 `
@@ -98,12 +98,16 @@ func (q *Queries) Delivery(ctx context.Context, arg DeliveryParams) (Delivery, e
 		&i.DeliveredAt,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.WaitsFor,
+		&i.Trigger,
+		&i.ExhaustedAt,
 	)
 	return i, err
 }
 
 const endpoint = `-- name: Endpoint :one
-SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
 FROM endpoints
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
 `
@@ -127,6 +131,10 @@ func (q *Queries) Endpoint(ctx context.Context, arg EndpointParams) (Endpoint, e
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.DeletedAt,
+		&i.MaxInFlight,
+		&i.RateLimit,
+		&i.RetrySchedule,
+		&i.DisabledAt,
 	)
 	return i, err
 }
@@ -154,7 +162,8 @@ SELECT $1::uuid, $2::uuid, $3::text, $4::text[], $5::text, t, t
 FROM clock_timestamp() AS t
 WHERE $6::int = 0
    OR (SELECT count(*) FROM endpoints e WHERE e.user_id = $2 AND e.deleted_at IS NULL) < $6
-RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
 `
 
 type InsertEndpointParams struct {
@@ -189,6 +198,10 @@ func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.DeletedAt,
+		&i.MaxInFlight,
+		&i.RateLimit,
+		&i.RetrySchedule,
+		&i.DisabledAt,
 	)
 	return i, err
 }
@@ -264,7 +277,7 @@ func (q *Queries) ListAttempts(ctx context.Context, arg ListAttemptsParams) ([]L
 
 const listDeliveries = `-- name: ListDeliveries :many
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
 FROM deliveries
 WHERE endpoint_id = $1
 ORDER BY id DESC
@@ -305,6 +318,9 @@ func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) 
 			&i.DeliveredAt,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.WaitsFor,
+			&i.Trigger,
+			&i.ExhaustedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -317,7 +333,8 @@ func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) 
 }
 
 const listEndpoints = `-- name: ListEndpoints :many
-SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
 FROM endpoints
 WHERE user_id = $1 AND deleted_at IS NULL
 ORDER BY id DESC
@@ -350,6 +367,10 @@ func (q *Queries) ListEndpoints(ctx context.Context, arg ListEndpointsParams) ([
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.DeletedAt,
+			&i.MaxInFlight,
+			&i.RateLimit,
+			&i.RetrySchedule,
+			&i.DisabledAt,
 		); err != nil {
 			return nil, err
 		}

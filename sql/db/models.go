@@ -10,6 +10,17 @@ import (
 	"github.com/google/uuid"
 )
 
+type ApiKey struct {
+	ID         uuid.UUID
+	Name       string
+	Hash       []byte
+	Scopes     []string
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+	LastUsedAt *time.Time
+	RevokedAt  *time.Time
+}
+
 type Attempt struct {
 	DeliveryID        uuid.UUID
 	N                 int32
@@ -24,6 +35,23 @@ type Attempt struct {
 	ResponseHeaders   []byte
 	ResponseBody      []byte
 	ResponseTruncated bool
+	Trigger           *string
+	DnsMs             *int32
+	ConnectMs         *int32
+	TlsMs             *int32
+	FirstByteMs       *int32
+	AddressClass      *string
+	RequestHeaders    []byte
+}
+
+type AuditLog struct {
+	ID         uuid.UUID
+	UserID     uuid.UUID
+	EndpointID uuid.UUID
+	Actor      string
+	Action     string
+	Details    []byte
+	CreatedAt  time.Time
 }
 
 type Card struct {
@@ -77,6 +105,15 @@ type Delivery struct {
 	DeliveredAt   *time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	WaitsFor      *string
+	Trigger       string
+	ExhaustedAt   *time.Time
+}
+
+type DeliveryCount struct {
+	EndpointID uuid.UUID
+	Day        time.Time
+	N          int64
 }
 
 type Endpoint struct {
@@ -90,6 +127,10 @@ type Endpoint struct {
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 	DeletedAt      *time.Time
+	MaxInFlight    *int32
+	RateLimit      *int32
+	RetrySchedule  []int32
+	DisabledAt     *time.Time
 }
 
 type EndpointSecret struct {
@@ -98,6 +139,19 @@ type EndpointSecret struct {
 	Ciphertext []byte
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
+	SigningKey []byte
+	PublicKey  []byte
+}
+
+type EndpointState struct {
+	EndpointID   uuid.UUID
+	Circuit      string
+	WaitsFor     *string
+	WaitUntil    *time.Time
+	FailingSince *time.Time
+	Failures     int32
+	Ending       bool
+	UpdatedAt    time.Time
 }
 
 type Event struct {
@@ -108,6 +162,15 @@ type Event struct {
 	OccurredAt time.Time
 	StreamSeq  int64
 	CreatedAt  time.Time
+}
+
+type IdempotencyKey struct {
+	UserID      uuid.UUID
+	Key         string
+	RequestHash []byte
+	Status      int32
+	Answer      []byte
+	CreatedAt   time.Time
 }
 
 type Link struct {
@@ -127,6 +190,18 @@ type Outbox struct {
 	Attributes []byte
 	CreatedAt  time.Time
 	Refused    *string
+}
+
+type Recovery struct {
+	ID         uuid.UUID
+	EndpointID uuid.UUID
+	Since      time.Time
+	Until      time.Time
+	Missing    bool
+	At         uuid.UUID
+	Recovered  int64
+	CreatedAt  time.Time
+	FinishedAt *time.Time
 }
 
 type SavedContact struct {

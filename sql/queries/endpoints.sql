@@ -10,21 +10,24 @@ SELECT @id::uuid, @user_id::uuid, @url::text, @events::text[], @description::tex
 FROM clock_timestamp() AS t
 WHERE @max_endpoints::int = 0
    OR (SELECT count(*) FROM endpoints e WHERE e.user_id = @user_id AND e.deleted_at IS NULL) < @max_endpoints
-RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at;
+RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at;
 
 -- name: InsertEndpointSecret :exec
 INSERT INTO endpoint_secrets (id, endpoint_id, ciphertext) VALUES (@id, @endpoint_id, @ciphertext);
 
 -- name: ListEndpoints :many
 -- A user's endpoints, newest first.
-SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
 FROM endpoints
 WHERE user_id = @user_id AND deleted_at IS NULL
 ORDER BY id DESC
 LIMIT @max_rows::int;
 
 -- name: Endpoint :one
-SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
 FROM endpoints
 WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL;
 
@@ -75,7 +78,7 @@ SELECT count(*) FROM deliveries WHERE endpoint_id = @endpoint_id;
 -- A page of an endpoint's deliveries, newest event first. Partitions are read
 -- from the newest on, and no further than the page.
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
 FROM deliveries
 WHERE endpoint_id = @endpoint_id
 ORDER BY id DESC
@@ -95,7 +98,7 @@ WHERE bytes <= @max_bytes::bigint;
 
 -- name: Delivery :one
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
 FROM deliveries
 WHERE id = @id AND endpoint_id = @endpoint_id;
 
