@@ -144,14 +144,16 @@ type EndpointSecret struct {
 }
 
 type EndpointState struct {
-	EndpointID   uuid.UUID
-	Circuit      string
-	WaitsFor     *string
-	WaitUntil    *time.Time
-	FailingSince *time.Time
-	Failures     int32
-	Ending       bool
-	UpdatedAt    time.Time
+	EndpointID    uuid.UUID
+	Circuit       string
+	CircuitReason *string
+	CircuitUntil  *time.Time
+	WaitsFor      *string
+	WaitUntil     *time.Time
+	FailingSince  *time.Time
+	Failures      int32
+	Ending        bool
+	UpdatedAt     time.Time
 }
 
 type Event struct {

@@ -19,16 +19,18 @@ ALTER TABLE endpoint_secrets
 
 -- How an endpoint fares, written by the deliverers when it changes. No row: all is well.
 CREATE TABLE endpoint_states (
-    endpoint_id   uuid PRIMARY KEY REFERENCES endpoints ON DELETE CASCADE,
-    circuit       text NOT NULL DEFAULT 'closed' CHECK (circuit IN ('closed', 'open', 'half_open')),
+    endpoint_id    uuid PRIMARY KEY REFERENCES endpoints ON DELETE CASCADE,
+    circuit        text NOT NULL DEFAULT 'closed' CHECK (circuit IN ('closed', 'open', 'half_open')),
+    circuit_reason text CHECK (circuit_reason IN ('circuit_open', 'paused')), -- why it is not closed
+    circuit_until  timestamptz, -- while it is open
     -- While deliveries of it wait for something else than their schedule: what
     -- for, and when the next of them may go. deliveries.waits_for says the same of each.
-    waits_for     text CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused')),
-    wait_until    timestamptz,
-    failing_since timestamptz, -- when the first of its failures without a success between came
-    failures      int NOT NULL DEFAULT 0 CHECK (failures >= 0), -- how many those are
-    ending        boolean NOT NULL DEFAULT false, -- disabled or deleted: what is pending is being ended
-    updated_at    timestamptz NOT NULL DEFAULT now(),
+    waits_for      text CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused')),
+    wait_until     timestamptz,
+    failing_since  timestamptz, -- when the first of its failures without a success between came
+    failures       int NOT NULL DEFAULT 0 CHECK (failures >= 0), -- how many those are
+    ending         boolean NOT NULL DEFAULT false, -- disabled or deleted: what is pending is being ended
+    updated_at     timestamptz NOT NULL DEFAULT now(),
     CHECK ((waits_for IS NULL) = (wait_until IS NULL)),
     CHECK ((failing_since IS NULL) = (failures = 0))
 ) WITH (fillfactor = 70);
@@ -85,6 +87,14 @@ BEGIN
     ON CONFLICT (endpoint_id, day) DO UPDATE SET n = c.n + excluded.n;
     RETURN NULL;
 END
+$$;
+-- +goose StatementEnd
+
+-- A fresh UUIDv7.
+-- +goose StatementBegin
+CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')
+            || '7' || substr(translate(gen_random_uuid()::text, '-', ''), 14))::uuid
 $$;
 -- +goose StatementEnd
 
