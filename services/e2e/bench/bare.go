@@ -71,16 +71,27 @@ type poster struct {
 
 // flood POSTs count events with so many clients at once.
 func (p poster) flood(ctx context.Context, count, clients int) (perSecond float64, err error) {
+	return atOnce(count, clients, func(int) error { return p.post(ctx, time.Now()) })
+}
+
+// atOnce calls do count times, by so many clients at once.
+func atOnce(count, clients int, do func(i int) error) (perSecond float64, err error) {
 	var next atomic.Int64
 	errs := make(chan error, clients)
 	begun := time.Now()
 	for range clients {
 		go func() {
-			var err error
-			for err == nil && next.Add(1) <= int64(count) {
-				err = p.post(ctx, time.Now())
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= count {
+					errs <- nil
+					return
+				}
+				if err := do(i); err != nil {
+					errs <- err
+					return
+				}
 			}
-			errs <- err
 		}()
 	}
 	for range clients {

@@ -15,9 +15,9 @@ import (
 // brokerCmd is this program as the broker: a NATS server with nats.conf in a
 // process of its own.
 type brokerCmd struct {
-	Conf  string `required:""`
-	Store string `required:""`
-	Pprof string
+	Conf     string `required:""`
+	Store    string `required:""`
+	Profiles string // address to serve them on
 }
 
 // brokerStarted is the message of the line with the broker's URLs by user.
@@ -25,6 +25,11 @@ const brokerStarted = "broker started"
 
 // Run serves until the process is killed.
 func (c brokerCmd) Run(ctx context.Context) error {
+	if c.Profiles != "" {
+		if err := process.ServeProfiles(ctx, c.Profiles, process.NewLogger(os.Stderr, "info")); err != nil {
+			return err
+		}
+	}
 	log := process.NewLogger(os.Stderr, "warn")
 	b, err := broker.Start(broker.Config{File: c.Conf, StoreDir: c.Store, Host: "127.0.0.1", Port: -1, Log: log})
 	if err != nil {

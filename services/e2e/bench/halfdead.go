@@ -31,15 +31,14 @@ func halfDead(ctx context.Context, l *lab) error {
 	if err != nil {
 		return fmt.Errorf("half dead: %w", err)
 	}
-	l.compare("half-dead", "p99 of the well half, half dead over all well", dead.p99(), well.p99())
-	l.compare("half-dead", "deliveries/s of the well half, half dead over all well", dead.PerSecond, well.PerSecond)
+	l.compare(dead, well)
 	return nil
 }
 
 // halfDead runs one of the two, in which the odd endpoints have URLs of other.
 func (l *lab) halfDead(ctx context.Context, name string, endpoints int, other func(s *stack, i int) string) (r result, err error) {
 	err = l.onStack(ctx, nil, func(ctx context.Context, s *stack) error {
-		eps, err := s.register(ctx, endpoints, func(i int) string {
+		eps, err := s.register(ctx, endpoints, 1, func(i int) string {
 			if i%2 == 1 {
 				return other(s, i)
 			}

@@ -31,7 +31,7 @@ type lab struct {
 	stacks   int // started so far
 	run      int // from 1
 	results  []result
-	compared []comparison
+	figures  []figure
 }
 
 // openLab makes a lab. If it fails, nothing is left.

@@ -42,11 +42,14 @@ func owners(eps []endpoint) []uuid.UUID {
 	return users
 }
 
-// register registers n endpoints, each of a user of its own.
-func (s *stack) register(ctx context.Context, n int, url func(i int) string) ([]endpoint, error) {
+// register registers n endpoints, so many of each user.
+func (s *stack) register(ctx context.Context, n, perUser int, url func(i int) string) ([]endpoint, error) {
 	eps := make([]endpoint, n)
 	for i := range eps {
 		eps[i] = endpoint{id: uuid.Must(uuid.NewV7()), user: uuid.Must(uuid.NewV7()), url: url(i), secret: signing.NewSecret()}
+		if i%perUser != 0 {
+			eps[i].user = eps[i-1].user
+		}
 	}
 	return eps, s.insert(ctx, eps)
 }
@@ -196,9 +199,9 @@ func (s *stack) forget(ctx context.Context) error {
 }
 
 // awaitReceived waits until a group has got so many different deliveries, or
-// nothing new for as long as --patience, or until --limit is over. The tally
+// nothing new for as long as --patience, or until limit is over. The tally
 // returned may be short of them; it has the histogram.
-func (s *stack) awaitReceived(ctx context.Context, group string, want int) (tally, error) {
+func (s *stack) awaitReceived(ctx context.Context, group string, want int, limit time.Duration) (tally, error) {
 	begun := time.Now()
 	newest, got := begun, 0
 	for {
@@ -209,7 +212,7 @@ func (s *stack) awaitReceived(ctx context.Context, group string, want int) (tall
 		if t.Distinct > got {
 			got, newest = t.Distinct, time.Now()
 		}
-		if got >= want || time.Since(newest) > s.cfg.Patience || time.Since(begun) > s.cfg.Limit {
+		if got >= want || time.Since(newest) > s.cfg.Patience || time.Since(begun) > limit {
 			return s.tallied(ctx, group, true)
 		}
 		select {

@@ -40,6 +40,9 @@ type config struct {
 	Dir      string `help:"Where to put the data meanwhile. It must be on a real disk. The system's temporary directory if empty." json:"-"`
 	Bin      string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
 	JSON     string `help:"File to write the results to." json:"-"`
+	Profile  string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
+	Rows     int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
+	Waiting  int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 
 type cli struct {

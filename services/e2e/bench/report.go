@@ -15,12 +15,12 @@ import (
 
 // A report is what bench writes as JSON.
 type report struct {
-	Date        time.Time    `json:"date"`
-	Go          string       `json:"go"`
-	CPUs        int          `json:"cpus"`
-	Settings    config       `json:"settings"`
-	Results     []result     `json:"results"`
-	Comparisons []comparison `json:"comparisons"`
+	Date     time.Time `json:"date"`
+	Go       string    `json:"go"`
+	CPUs     int       `json:"cpus"`
+	Settings config    `json:"settings"`
+	Results  []result  `json:"results"`
+	Figures  []figure  `json:"figures"`
 }
 
 // A result is what came of one case of a scenario.
@@ -46,12 +46,13 @@ type result struct {
 	OfRows  float64 `json:"ofBareRows,omitempty"`
 }
 
-// A comparison is a figure of one case over the same of another.
-type comparison struct {
+// A figure is what a scenario says besides its results, such as how two of its
+// cases compare.
+type figure struct {
 	Scenario string  `json:"scenario"`
 	Run      int     `json:"run"`
 	What     string  `json:"what"`
-	Ratio    float64 `json:"ratio"`
+	Value    float64 `json:"value"`
 }
 
 // quantiles are in microseconds.
@@ -115,11 +116,11 @@ func (r report) print(out io.Writer) {
 		fmt.Fprintf(w, "%.2f; %d\t%.0f\t%.0f\t%.0f\t\n", cpu, memory>>20, r.Costs.WAL, r.Costs.StreamBytes, r.Costs.BrokerWritten)
 	}
 	_ = w.Flush()
-	if len(r.Comparisons) > 0 {
+	if len(r.Figures) > 0 {
 		fmt.Fprintln(out)
 	}
-	for _, c := range r.Comparisons {
-		fmt.Fprintf(out, "%s, run %d: %s: %.2f\n", c.Scenario, c.Run, c.What, c.Ratio)
+	for _, f := range r.Figures {
+		fmt.Fprintf(out, "%s, run %d: %s: %.2f\n", f.Scenario, f.Run, f.What, f.Value)
 	}
 }
 
@@ -152,7 +153,7 @@ func share(ratio, limit float64) string {
 func (l *lab) report(begun time.Time) report {
 	return report{
 		Date: begun.UTC(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Settings: l.cfg,
-		Results: l.results, Comparisons: l.compared,
+		Results: l.results, Figures: l.figures,
 	}
 }
 

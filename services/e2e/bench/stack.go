@@ -95,14 +95,15 @@ func (s *stack) start(ctx context.Context, env []string, failed func(error)) (er
 	if s.refuses, err = s.refuse(); err != nil {
 		return err
 	}
-	if err := s.spawn("broker", exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats")), failed); err != nil {
+	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
+	if err := s.spawn("broker", broker, failed); err != nil {
 		return err
 	}
 	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
 		return err
 	}
-	var broker struct{ URLs map[string]string }
-	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &broker); err != nil {
+	var users struct{ URLs map[string]string }
+	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &users); err != nil {
 		return err
 	}
 	var receiver struct{ URLs []string }
@@ -110,10 +111,10 @@ func (s *stack) start(ctx context.Context, env []string, failed func(error)) (er
 		return err
 	}
 	s.well, s.fails, s.hangs = receiver.URLs[0], receiver.URLs[1], receiver.URLs[2]
-	if err := s.startServices(ctx, broker.URLs, env, failed); err != nil {
+	if err := s.startServices(ctx, users.URLs, env, failed); err != nil {
 		return err
 	}
-	return s.connect(broker.URLs)
+	return s.connect(users.URLs)
 }
 
 // openDatabase makes the database of this stack, with the schema.
@@ -181,6 +182,7 @@ func (s *stack) startServices(ctx context.Context, urls map[string]string, env [
 	common := append(os.Environ(),
 		"ADDR=127.0.0.1:0", "DATABASE_URL="+s.databaseURL(), "JWT_SECRET="+uuid.NewString(), "ENCRYPTION_KEYSET="+s.serial,
 		"ALLOW_CIDRS=127.0.0.0/8", "ATTEMPT_TIMEOUT=10s", "VIEWS_RATE=0", "LOG_LEVEL=info", "MIGRATE=false",
+		"PPROF_ADDR="+s.profilesAt(),
 		"RETRY_SCHEDULE="+s.cfg.Schedule)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, name := range services {
@@ -226,7 +228,7 @@ func (s *stack) connect(urls map[string]string) error {
 // and then forgets them.
 func (s *stack) warmUp(ctx context.Context) error {
 	const count = 100
-	eps, err := s.register(ctx, 1, func(int) string { return s.well + "/0s/warm-up/0" })
+	eps, err := s.register(ctx, 1, 1, func(int) string { return s.well + "/0s/warm-up/0" })
 	if err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
@@ -243,7 +245,7 @@ func (s *stack) warmUp(ctx context.Context) error {
 	if err := s.flood(ctx, load{count: count, bytes: 512, users: owners(eps)}); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
-	if got, err := s.awaitReceived(ctx, "warm-up", count); err != nil || got.Distinct < count {
+	if got, err := s.awaitReceived(ctx, "warm-up", count, startTime); err != nil || got.Distinct < count {
 		return errors.Join(fmt.Errorf("warm up: %d of %d events were delivered", got.Distinct, count), err)
 	}
 	if err := s.awaitSettled(ctx); err != nil {

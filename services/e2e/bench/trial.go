@@ -17,6 +17,8 @@ type trial struct {
 	want           int      // deliveries to that group
 	clients        int      // of the bare limit; 0: bareClients
 	unsettled      bool     // the case leaves deliveries pending
+	// flood publishes the load if it is not the bench that does.
+	flood func(context.Context) error
 }
 
 // groupOf is the group that the receiver counts requests to a URL in.
@@ -40,6 +42,7 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 		return r, err
 	}
 	defer m.stop()
+	profiled := s.profile(ctx, t)
 	if t.rate == 0 {
 		err = s.tryFlood(ctx, t, &r)
 	} else {
@@ -61,6 +64,9 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 	if t.rate == 0 {
 		r.OfPosts, r.OfRows = ratio(r.PerSecond, r.Bare.Posts), ratio(r.PerSecond, r.Bare.Rows)
 	}
+	if err := profiled(); err != nil {
+		return r, err
+	}
 	s.results = append(s.results, r)
 	s.say("%s, %s: %d of %d deliveries in %.1f s", r.Scenario, r.Case, r.Received, r.Expected, r.Seconds)
 	return r, nil
@@ -68,11 +74,15 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 
 // tryFlood measures from the first publish until all is received and committed.
 func (s *stack) tryFlood(ctx context.Context, t trial, r *result) error {
+	flood := t.flood
+	if flood == nil {
+		flood = func(ctx context.Context) error { return s.flood(ctx, t.load) }
+	}
 	begun := time.Now()
-	if err := s.flood(ctx, t.load); err != nil {
+	if err := flood(ctx); err != nil {
 		return err
 	}
-	got, err := s.awaitReceived(ctx, groupOf(t.endpoint.url), t.want)
+	got, err := s.awaitReceived(ctx, groupOf(t.endpoint.url), t.want, s.cfg.Limit)
 	if err != nil {
 		return err
 	}
@@ -87,20 +97,25 @@ func (s *stack) tryFlood(ctx context.Context, t trial, r *result) error {
 	return nil
 }
 
-// tryRate measures latency; deliveries per second are of the time in which
-// events were published.
+// afterwards is how long what was published last may take and still counts as
+// delivered while events were published.
+const afterwards = time.Second
+
+// tryRate measures latency. Deliveries per second are those of the time in
+// which events were published, and a bit.
 func (s *stack) tryRate(ctx context.Context, t trial, r *result) error {
 	begun := time.Now()
 	if err := s.publish(ctx, t.load, t.rate); err != nil {
 		return err
 	}
 	r.Seconds = time.Since(begun).Seconds()
-	meanwhile, err := s.tallied(ctx, groupOf(t.endpoint.url), false)
+	group := groupOf(t.endpoint.url)
+	meanwhile, err := s.awaitReceived(ctx, group, t.want, afterwards)
 	if err != nil {
 		return err
 	}
-	r.PerSecond = float64(meanwhile.Distinct) / r.Seconds
-	got, err := s.awaitReceived(ctx, groupOf(t.endpoint.url), t.want)
+	r.PerSecond = float64(meanwhile.Distinct) / max(r.Seconds, float64(t.load.count)/float64(t.rate))
+	got, err := s.awaitReceived(ctx, group, t.want, s.cfg.Limit)
 	if err != nil {
 		return err
 	}
@@ -113,11 +128,19 @@ func (r *result) count(t tally, want int) {
 	r.Received, r.Lost, r.Repeats = t.Distinct, max(0, want-t.Distinct), t.Posts-t.Distinct
 }
 
-// compare keeps a ratio of two cases.
-func (l *lab) compare(scenario, what string, a, b float64) {
-	c := comparison{Scenario: scenario, Run: l.run, What: what, Ratio: ratio(a, b)}
-	l.compared = append(l.compared, c)
-	l.say("%s: %s: %.2f", c.Scenario, c.What, c.Ratio)
+// note keeps a figure.
+func (l *lab) note(scenario, what string, value float64) {
+	f := figure{Scenario: scenario, Run: l.run, What: what, Value: value}
+	l.figures = append(l.figures, f)
+	l.say("%s: %s: %.2f", f.Scenario, f.What, f.Value)
+}
+
+// compare keeps the 99th percentile of a case over that of another, and the
+// same of deliveries per second.
+func (l *lab) compare(a, b result) {
+	over := a.Case + " over " + b.Case
+	l.note(a.Scenario, "p99, "+over, ratio(a.p99(), b.p99()))
+	l.note(a.Scenario, "deliveries/s, "+over, ratio(a.PerSecond, b.PerSecond))
 }
 
 // p99 is the 99th percentile in microseconds.
