@@ -23,6 +23,10 @@ import (
 // whoever shows it to a tenant shows this text alone.
 var ErrRefused = errors.New("address is not allowed")
 
+// ErrHandshake is in every error of a TLS handshake, with its cause: also when
+// what answers speaks no TLS, or an older one than 1.2.
+var ErrHandshake = errors.New("TLS handshake failed")
+
 // A Config says what is allowed beyond the default: public addresses by https on
 // the ports 443 and 80. The zero value is right for production.
 type Config struct {
