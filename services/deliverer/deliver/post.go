@@ -74,9 +74,8 @@ func request(ctx context.Context, a Attempt, now time.Time) (*http.Request, erro
 
 // post makes an attempt. It takes at most timeout, whatever the receiver does.
 func post(ctx context.Context, client *http.Client, a Attempt, timeout time.Duration) Response {
-	never := egress.Timing{DNS: egress.None, Connect: egress.None, TLS: egress.None, FirstByte: egress.None}
 	if a.Fault != "" {
-		return Response{Outcome: Outcome{Class: classUnsendable, Message: a.Fault}, Timing: never}
+		return Response{Outcome: Outcome{Class: classUnsendable, Message: a.Fault}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -84,7 +83,7 @@ func post(ctx context.Context, client *http.Client, a Attempt, timeout time.Dura
 	start := time.Now()
 	r, err := request(ctx, a, start)
 	if err != nil {
-		return Response{Outcome: Outcome{Class: classUnsendable, Message: "The request could not be made."}, Timing: never}
+		return Response{Outcome: Outcome{Class: classUnsendable, Message: "The request could not be made."}}
 	}
 	out := Response{Sent: sentLines(r)}
 	resp, err := client.Do(r)

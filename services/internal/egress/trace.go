@@ -15,15 +15,13 @@ const (
 	ClassRefused = "refused"
 )
 
-// None stands for a duration of something that did not take place.
-const None time.Duration = -1
-
-// A Timing is how a request's time was spent, and on what kind of address.
+// A Timing is how a request's time was spent, and on what kind of address. What
+// took place took at least a nanosecond: 0 is something that did not.
 type Timing struct {
-	DNS       time.Duration // looking the name up; None for a literal address and on a kept connection
-	Connect   time.Duration // from the first address tried to the connection, or to the end of trying; None on a kept one
-	TLS       time.Duration // the handshake; None without TLS and on a kept connection
-	FirstByte time.Duration // from the request's last byte to the answer's first; None if nothing came
+	DNS       time.Duration // looking the name up: not for a literal address nor on a kept connection
+	Connect   time.Duration // from the first address tried to the connection, or to the end of trying: not on a kept one
+	TLS       time.Duration // the handshake: not without TLS nor on a kept connection
+	FirstByte time.Duration // from the request's last byte to the answer's first, if one came
 	Class     string        // of the address, see the constants; empty if none was tried
 }
 
@@ -41,7 +39,7 @@ type traceKey struct{}
 
 // NewTrace returns a trace and the context that the request to record must have.
 func NewTrace(ctx context.Context) (context.Context, *Trace) {
-	t := &Trace{timing: Timing{DNS: None, Connect: None, TLS: None, FirstByte: None}}
+	t := new(Trace)
 	return httptrace.WithClientTrace(context.WithValue(ctx, traceKey{}, t), &httptrace.ClientTrace{
 		DNSStart:             t.dnsStart,
 		DNSDone:              t.dnsDone,
@@ -76,7 +74,7 @@ func (t *Trace) dnsDone(httptrace.DNSDoneInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.looked = time.Now()
-	t.timing.DNS = t.looked.Sub(t.dns)
+	t.timing.DNS = max(1, t.looked.Sub(t.dns))
 }
 
 // connected is told when dialing ends, well or not. The lookup is part of it.
@@ -86,13 +84,13 @@ func (t *Trace) connected(begun time.Time) {
 	if t.looked.After(begun) {
 		begun = t.looked
 	}
-	t.timing.Connect = time.Since(begun)
+	t.timing.Connect = max(1, time.Since(begun))
 }
 
 func (t *Trace) handshaken(begun time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.timing.TLS = time.Since(begun)
+	t.timing.TLS = max(1, time.Since(begun))
 }
 
 func (t *Trace) checked(class string) {
@@ -116,7 +114,7 @@ func (t *Trace) gotConn(info httptrace.GotConnInfo) {
 	defer t.mu.Unlock()
 	t.timing.Class = c.class
 	if info.Reused { // whatever was begun to dial meanwhile, this request did without
-		t.timing.DNS, t.timing.Connect, t.timing.TLS = None, None, None
+		t.timing.DNS, t.timing.Connect, t.timing.TLS = 0, 0, 0
 	}
 }
 
@@ -129,9 +127,9 @@ func (t *Trace) wroteRequest(httptrace.WroteRequestInfo) {
 func (t *Trace) gotFirstByte() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.timing.FirstByte = 0 // an answer may come before the request's end
+	t.timing.FirstByte = 1 // an answer may come before the request's end
 	if !t.sent.IsZero() {
-		t.timing.FirstByte = time.Since(t.sent)
+		t.timing.FirstByte = max(1, time.Since(t.sent))
 	}
 }
 
