@@ -35,15 +35,15 @@ WITH claimable AS (
     UPDATE deliveries d
     SET attempts = d.attempts + 1, leased_until = now() + make_interval(secs => $6::float8), updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $3 AND $4
-    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures
+    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger
 ), closed AS (
     UPDATE attempts a
     SET outcome = 'interrupted', finished_at = now()
     WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM claimable WHERE expired)) AND a.delivery_id BETWEEN $3 AND $4
       AND a.outcome IS NULL
 ), started AS (
-    INSERT INTO attempts (delivery_id, n, endpoint_id)
-    SELECT id, attempts, endpoint_id FROM claimed
+    INSERT INTO attempts (delivery_id, n, endpoint_id, trigger)
+    SELECT id, attempts, endpoint_id, trigger FROM claimed
 )
 SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, e.url::text AS url,
        ARRAY (
@@ -176,15 +176,21 @@ WITH result AS (
            unnest($6::text[]) AS error_message, unnest($7::int[]) AS duration_ms,
            unnest($8::bytea[]) AS response_headers, unnest($9::bytea[]) AS response_body,
            unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS reason,
-           unnest($13::int[]) AS failures
+           unnest($13::int[]) AS failures,
+           -- of durations, -1 is none
+           unnest($14::int[]) AS dns_ms, unnest($15::int[]) AS connect_ms, unnest($16::int[]) AS tls_ms,
+           unnest($17::int[]) AS first_byte_ms, unnest($18::text[]) AS address_class,
+           unnest($19::bytea[]) AS request_headers
 ), finished AS (
     UPDATE attempts a
     SET outcome = r.outcome, finished_at = now(), response_code = nullif(r.response_code, 0),
         error_class = nullif(r.error_class, ''), error_message = nullif(r.error_message, ''),
         duration_ms = r.duration_ms, response_headers = r.response_headers, response_body = r.response_body,
-        response_truncated = r.truncated
+        response_truncated = r.truncated, dns_ms = nullif(r.dns_ms, -1), connect_ms = nullif(r.connect_ms, -1),
+        tls_ms = nullif(r.tls_ms, -1), first_byte_ms = nullif(r.first_byte_ms, -1),
+        address_class = nullif(r.address_class, ''), request_headers = r.request_headers
     FROM result r
-    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1) AND a.delivery_id BETWEEN $14::uuid AND $15::uuid
+    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1) AND a.delivery_id BETWEEN $20::uuid AND $21::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')
 ), settled AS (
     UPDATE deliveries d
@@ -199,7 +205,7 @@ WITH result AS (
         error_message = nullif(r.error_message, ''),
         updated_at = now()
     FROM result r
-    WHERE d.id = r.id AND d.id = ANY ($1) AND d.id BETWEEN $14 AND $15
+    WHERE d.id = r.id AND d.id = ANY ($1) AND d.id BETWEEN $20 AND $21
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
     RETURNING d.id, d.next_attempt_at
 )
@@ -220,6 +226,12 @@ type SettleAttemptsParams struct {
 	Waits           []float64
 	Reasons         []string
 	Failures        []int32
+	DnsMs           []int32
+	ConnectMs       []int32
+	TlsMs           []int32
+	FirstByteMs     []int32
+	AddressClasses  []string
+	RequestHeaders  [][]byte
 	Low             uuid.UUID
 	High            uuid.UUID
 }
@@ -251,6 +263,12 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 		arg.Waits,
 		arg.Reasons,
 		arg.Failures,
+		arg.DnsMs,
+		arg.ConnectMs,
+		arg.TlsMs,
+		arg.FirstByteMs,
+		arg.AddressClasses,
+		arg.RequestHeaders,
 		arg.Low,
 		arg.High,
 	)
