@@ -86,11 +86,18 @@ func (o Outcome) asking(header http.Header, now time.Time) Outcome {
 	return o
 }
 
-const messageProtocol = "The receiver's answer is no valid HTTP."
+// Messages that more than one thing leads to.
+const (
+	messageProtocol    = "The receiver's answer is no valid HTTP."
+	messageClosed      = "The receiver closed the connection without an answer."
+	messageUnsendable  = "The request could not be made."
+	messageInterrupted = "The attempt was cut off by a fault of ours."
+)
 
-// unanswered is the outcome of an error of the HTTP client. Its own text never
-// gets through: it holds the URL, and what a stranger wrote.
-func unanswered(err error) Outcome {
+// unanswered is the outcome of an error of the HTTP client, which came after what
+// the timing says. Its own text never gets through: it holds the URL, and what
+// a stranger wrote.
+func unanswered(err error, t egress.Timing) Outcome {
 	var (
 		dns  *net.DNSError
 		op   *net.OpError
@@ -115,13 +122,15 @@ func unanswered(err error) Outcome {
 	case errors.As(err, &op) && op.Op == "dial":
 		return fail(classConnect, "The receiver could not be reached.")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fail(classClosed, "The receiver closed the connection without an answer.")
+		return fail(classClosed, messageClosed)
+	case t.Class == "": // no address was tried
+		return fail(classUnsendable, messageUnsendable)
+	case t.FirstByte == 0: // net/http has many words for it
+		return fail(classClosed, messageClosed)
 	default:
 		return fail(classProtocol, messageProtocol)
 	}
 }
-
-const messageInterrupted = "The attempt was cut off by a fault of ours."
 
 // certificateFault says what is wrong with a certificate.
 func certificateFault(err error) string {

@@ -59,6 +59,7 @@ func TestTransportErrorsHaveClasses(t *testing.T) {
 	}
 	handshake := func(err error) error { return fmt.Errorf("%w: %w", egress.ErrHandshake, err) }
 	cert := func(err error) error { return handshake(&tls.CertificateVerificationError{Err: err}) }
+	begun := egress.Timing{Class: egress.ClassPublic, Connect: 1, FirstByte: 1}
 	const (
 		late      = "The receiver did not answer in time."
 		closed    = "The receiver closed the connection without an answer."
@@ -105,12 +106,32 @@ func TestTransportErrorsHaveClasses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := unanswered(&url.Error{Op: "Post", URL: "https://secret.example/token", Err: fmt.Errorf("wrapped: %w", tt.err)})
+			got := unanswered(&url.Error{Op: "Post", URL: "https://secret.example/token", Err: fmt.Errorf("wrapped: %w", tt.err)}, begun)
 			if want := (Outcome{Class: tt.class, Message: tt.message}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 			if got.Refused() != (tt.class == classRefused) || got.Interrupted() != (tt.class == classInterrupted) || got.Gone() || got.SlowDown() {
 				t.Errorf("refused %v, interrupted %v, gone %v, slow down %v", got.Refused(), got.Interrupted(), got.Gone(), got.SlowDown())
+			}
+		})
+	}
+}
+
+func TestAnErrorWithoutAnAnswerIsNoFaultOfTheAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		after egress.Timing
+		want  string
+	}{
+		{"before any address was tried: ours", egress.Timing{}, classUnsendable},
+		{"on a connection: it was lost", egress.Timing{Class: egress.ClassPublic}, classClosed},
+		{"in the middle of an answer: the answer is bad", egress.Timing{Class: egress.ClassPublic, FirstByte: 1}, classProtocol},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := unanswered(errors.New("http: server closed idle connection"), tt.after); got.Class != tt.want || got.Message == "" {
+				t.Errorf("got %+v, want class %s", got, tt.want)
 			}
 		})
 	}

@@ -83,13 +83,13 @@ func post(ctx context.Context, client *http.Client, a Attempt, timeout time.Dura
 	start := time.Now()
 	r, err := request(ctx, a, start)
 	if err != nil {
-		return Response{Outcome: Outcome{Class: classUnsendable, Message: "The request could not be made."}}
+		return Response{Outcome: Outcome{Class: classUnsendable, Message: messageUnsendable}}
 	}
 	out := Response{Sent: sentLines(r)}
 	resp, err := client.Do(r)
 	if err != nil {
-		out.Outcome = unanswered(err)
 		out.Took, out.Timing = time.Since(start), trace.Timing()
+		out.Outcome = unanswered(err, out.Timing)
 		return out
 	}
 	defer resp.Body.Close()
