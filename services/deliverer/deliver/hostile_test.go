@@ -162,9 +162,11 @@ func plainly(text string) behavior {
 	}
 }
 
+var loopbackCIDRs = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
 func loopback(t testing.TB) *egress.Guard {
 	t.Helper()
-	g, err := egress.New(egress.Config{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	g, err := egress.New(egress.Config{AllowCIDRs: loopbackCIDRs})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@
 package egress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -40,16 +41,20 @@ type Config struct {
 	AllowHTTP bool
 	// Ports are allowed besides 443 and 80.
 	Ports []uint16
+	// MaxPerHost bounds the connections to one host and port; 0 means 512. Who
+	// comes when all are in use waits, within his own timeout.
+	MaxPerHost int
 }
 
 // A Guard is the rule and the transport that enforces it. It is safe for
 // concurrent use and holds idle connections until [Guard.Close].
 type Guard struct {
-	allow     []netip.Prefix
-	allowHTTP bool
-	ports     []uint16
-	public    *ssrf.Guardian
-	transport *transport
+	allow      []netip.Prefix
+	maxPerHost int
+	allowHTTP  bool
+	ports      []uint16
+	public     *ssrf.Guardian
+	transport  *transport
 }
 
 // New returns the guard for cfg. It reads the addresses of this machine's
@@ -57,8 +62,9 @@ type Guard struct {
 // meant for tenants, whether its address is public or not.
 func New(cfg Config) (*Guard, error) {
 	g := &Guard{
-		allowHTTP: cfg.AllowHTTP,
-		ports:     slices.Concat([]uint16{443, 80}, cfg.Ports),
+		allowHTTP:  cfg.AllowHTTP,
+		ports:      slices.Concat([]uint16{443, 80}, cfg.Ports),
+		maxPerHost: cmp.Or(cfg.MaxPerHost, maxPerHost),
 	}
 	for _, p := range cfg.AllowCIDRs {
 		if !p.IsValid() || p.Addr().Is4In6() {

@@ -118,7 +118,7 @@ func (g *Guard) httpTransport(plain bool) *http.Transport {
 		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
 		DisableCompression:     true, // 50 KB of gzip became 50 MB
-		MaxConnsPerHost:        maxPerHost,
+		MaxConnsPerHost:        g.maxPerHost,
 		MaxIdleConns:           maxIdle,
 		MaxIdleConnsPerHost:    maxIdlePerHost,
 		IdleConnTimeout:        idleTimeout,
