@@ -162,7 +162,7 @@ func plainly(text string) behavior {
 	}
 }
 
-var loopbackCIDRs = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+var loopbackCIDRs = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 func loopback(t testing.TB) *egress.Guard {
 	t.Helper()

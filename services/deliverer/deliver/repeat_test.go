@@ -27,7 +27,7 @@ func TestNoAttemptIsMoreThanOnePOST(t *testing.T) {
 		// while one may be on its way.
 		every bool
 	}{
-		{"answers and keeps the connection", keepAlive(plainOK, func(net.Conn) bool { return true }), true},
+		{"answers and keeps the connection", keepAlive(plainOK, nothingMore), true},
 		{"closes after each answer without saying so", keepAlive(plainOK, func(net.Conn) bool { return false }), false},
 		{"resets after each answer", keepAlive(plainOK, func(c net.Conn) bool { reset(c); return false }), false},
 		{"says that it closes", keepAlive("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", func(net.Conn) bool { return false }), true},
@@ -102,11 +102,11 @@ func TestSurplusIsNoAnswer(t *testing.T) {
 		tls  bool
 		do   behavior
 	}{
-		{"in the same packet", false, keepAlive(plainOK+forged, func(net.Conn) bool { return true })},
-		{"in the same packet, after an answer without a body", false, keepAlive("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"+forged, func(net.Conn) bool { return true })},
-		{"in the same record", true, keepAlive(plainOK+forged, func(net.Conn) bool { return true })},
-		{"in the body of a 204", false, keepAlive("HTTP/1.1 204 No Content\r\n\r\n"+forged, func(net.Conn) bool { return true })},
-		{"beyond a length that is too short", false, keepAlive("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"+forged+forged, func(net.Conn) bool { return true })},
+		{"in the same packet", false, keepAlive(plainOK+forged, nothingMore)},
+		{"in the same packet, after an answer without a body", false, keepAlive("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"+forged, nothingMore)},
+		{"in the same record", true, keepAlive(plainOK+forged, nothingMore)},
+		{"in the body of a 204", false, keepAlive("HTTP/1.1 204 No Content\r\n\r\n"+forged, nothingMore)},
+		{"beyond a length that is too short", false, keepAlive("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"+forged+forged, nothingMore)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
