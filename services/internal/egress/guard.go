@@ -54,6 +54,7 @@ type Guard struct {
 	allowHTTP  bool
 	ports      []uint16
 	public     *ssrf.Guardian
+	resolver   *net.Resolver
 	transport  *transport
 }
 
@@ -62,8 +63,11 @@ type Guard struct {
 // meant for tenants, whether its address is public or not.
 func New(cfg Config) (*Guard, error) {
 	g := &Guard{
-		allowHTTP:  cfg.AllowHTTP,
-		ports:      slices.Concat([]uint16{443, 80}, cfg.Ports),
+		allowHTTP: cfg.AllowHTTP,
+		ports:     slices.Concat([]uint16{443, 80}, cfg.Ports),
+		// Go's resolver in place of libc's: lookups obey the context, block no
+		// thread, and don't read 0177.1 or 2130706433 as addresses.
+		resolver:   &net.Resolver{PreferGo: true},
 		maxPerHost: cmp.Or(cfg.MaxPerHost, maxPerHost),
 	}
 	for _, p := range cfg.AllowCIDRs {

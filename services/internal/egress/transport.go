@@ -92,11 +92,9 @@ func (t *transport) CloseIdleConnections() {
 
 func (g *Guard) httpTransport(plain bool) *http.Transport {
 	dialer := &net.Dialer{
-		Timeout:   dialTimeout,
-		KeepAlive: keepAlive,
-		// Go's resolver in place of libc's: lookups obey the context, block no
-		// thread, and don't read 0177.1 or 2130706433 as addresses.
-		Resolver:       &net.Resolver{PreferGo: true},
+		Timeout:        dialTimeout,
+		KeepAlive:      keepAlive,
+		Resolver:       g.resolver,
 		ControlContext: g.hook(plain),
 	}
 	// HTTP/1.1 only, for these reasons (net/http of Go 1.26, h2_bundle.go):
