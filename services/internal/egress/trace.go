@@ -28,6 +28,8 @@ type Timing struct {
 // A Trace records the [Timing] of one request. A dial can go on after its request
 // has ended, hence the lock.
 type Trace struct {
+	request context.Context // which the dial must not outlive, see [Trace.bound]
+
 	mu     sync.Mutex
 	timing Timing
 	dns    time.Time // begun
@@ -39,7 +41,7 @@ type traceKey struct{}
 
 // NewTrace returns a trace and the context that the request to record must have.
 func NewTrace(ctx context.Context) (context.Context, *Trace) {
-	t := new(Trace)
+	t := &Trace{request: ctx}
 	return httptrace.WithClientTrace(context.WithValue(ctx, traceKey{}, t), &httptrace.ClientTrace{
 		DNSStart:             t.dnsStart,
 		DNSDone:              t.dnsDone,
@@ -54,7 +56,19 @@ func traceOf(ctx context.Context) *Trace {
 	if t, ok := ctx.Value(traceKey{}).(*Trace); ok {
 		return t
 	}
-	return new(Trace)
+	return &Trace{request: ctx}
+}
+
+// bound returns ctx, ended also by the end of the request. net/http dials under a
+// context that the request's end does not end, so that a later request can have
+// the connection; with receivers that stall, it would be many for nobody.
+func (t *Trace) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if t.request.Err() != nil {
+		cancel()
+	}
+	stop := context.AfterFunc(t.request, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // Timing returns what has been recorded until now.

@@ -137,6 +137,8 @@ func (g *Guard) httpTransport(plain bool) *http.Transport {
 // errors are not told apart from those of HTTP.
 func handshake(ctx context.Context, raw net.Conn, address string, cfg *tls.Config) (net.Conn, error) {
 	trace, begun := traceOf(ctx), time.Now()
+	ctx, release := trace.bound(ctx)
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()
 	cfg = cfg.Clone()
@@ -187,9 +189,11 @@ func (g *Guard) class(addr netip.Addr) string {
 // address that a name resolved to in front of it.
 func (g *Guard) dialNeutral(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		begun := time.Now()
+		trace, begun := traceOf(ctx), time.Now()
+		ctx, cancel := trace.bound(ctx)
+		defer cancel()
 		c, err := d.DialContext(ctx, network, address)
-		traceOf(ctx).connected(begun)
+		trace.connected(begun)
 		if errors.Is(err, ErrRefused) {
 			return nil, ErrRefused
 		}
