@@ -40,7 +40,7 @@ type hostility struct {
 	class     string // empty: success
 	or        string // another class, where the kernel decides
 	truncated bool
-	body      string
+	body      string // if truncated, as much of it as came
 }
 
 func hostilities(t testing.TB) []hostility {
@@ -73,8 +73,8 @@ func hostilities(t testing.TB) []hostility {
 		{name: "reads and says nothing", do: thenHang(answer()), hangs: true, class: "timeout"},
 		{name: "drips a header", do: thenDrip(answer(ok, "X: ")), hangs: true, class: "timeout"},
 		{name: "drips a status line", do: thenDrip(answer("HTTP/1.1 200 ")), hangs: true, class: "timeout"},
-		{name: "drips a body", do: thenDrip(answer(ok, "\r\n")), code: 200, truncated: true},
-		{name: "drips the body of a failure", do: thenDrip(answer("HTTP/1.1 500 Oops\r\n\r\n")), code: 500, class: "status", truncated: true},
+		{name: "drips a body", do: thenDrip(answer(ok, "\r\n")), code: 200, truncated: true, body: strings.Repeat("x", 1000)},
+		{name: "drips the body of a failure", do: thenDrip(answer("HTTP/1.1 500 Oops\r\n\r\n")), code: 500, class: "status", truncated: true, body: strings.Repeat("x", 1000)},
 		{name: "stalls in the body", do: thenHang(answer(ok, "Content-Length: 10\r\n\r\n12345")), code: 200, truncated: true, body: "12345"},
 		{name: "stalls in the body, by https", tls: good, do: thenHang(answer(ok, "Content-Length: 10\r\n\r\n12345")), code: 200, truncated: true, body: "12345"},
 		{name: "sends a body without end", do: thenFlood(answer(ok, "\r\n"), "x"), code: 200, truncated: true, body: strings.Repeat("x", deliver.MaxResponseBody)},
@@ -212,7 +212,9 @@ func TestWhateverAReceiverDoesAnAttemptEnds(t *testing.T) {
 			if got.Success != (got.Message == "") || strings.Contains(got.Message, "127.0.0.1") {
 				t.Errorf("message %q", got.Message)
 			}
-			if got.Truncated != tt.truncated || tt.body != "" && string(got.Body) != tt.body || len(got.Body) > deliver.MaxResponseBody {
+			// How much comes of a body that does not end is up to the machine.
+			whole := string(got.Body) == tt.body || tt.truncated && strings.HasPrefix(tt.body, string(got.Body))
+			if got.Truncated != tt.truncated || !whole {
 				t.Errorf("truncated %v, body of %d bytes, want %v and %d", got.Truncated, len(got.Body), tt.truncated, len(tt.body))
 			}
 			if posts, _ := r.seen(); posts > 1 {
