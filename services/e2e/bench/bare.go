@@ -54,7 +54,7 @@ func (s *stack) bare(ctx context.Context, e endpoint, l load, clients, perSecond
 	if err := pace(ctx, count, perSecond, func(_ int, due time.Time) error { return p.post(ctx, due) }); err != nil {
 		return b, fmt.Errorf("bare POSTs at a rate: %w", err)
 	}
-	t, err := s.tallied(ctx, groupOf(e.url), true)
+	t, err := s.tallied(ctx, e.group(), true)
 	if err != nil {
 		return b, err
 	}

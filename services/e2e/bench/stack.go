@@ -242,7 +242,7 @@ func (s *stack) warmUp(ctx context.Context) error {
 		}
 		time.Sleep(poll)
 	}
-	if err := s.flood(ctx, load{count: count, bytes: 512, users: owners(eps)}); err != nil {
+	if err := s.flood(ctx, newLoad(count, 512, owners(eps))); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	if got, err := s.awaitReceived(ctx, "warm-up", count, startTime); err != nil || got.Distinct < count {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 )
 
@@ -19,16 +17,6 @@ type trial struct {
 	unsettled      bool     // the case leaves deliveries pending
 	// flood publishes the load if it is not the bench that does.
 	flood func(context.Context) error
-}
-
-// groupOf is the group that the receiver counts requests to a URL in.
-func groupOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	parts := strings.Split(u.Path, "/")
-	return parts[min(2, len(parts)-1)]
 }
 
 // try takes a load through the stack and then measures the bare limits.
@@ -82,7 +70,7 @@ func (s *stack) tryFlood(ctx context.Context, t trial, r *result) error {
 	if err := flood(ctx); err != nil {
 		return err
 	}
-	got, err := s.awaitReceived(ctx, groupOf(t.endpoint.url), t.want, s.cfg.Limit)
+	got, err := s.awaitReceived(ctx, t.endpoint.group(), t.want, s.cfg.Limit)
 	if err != nil {
 		return err
 	}
@@ -109,7 +97,7 @@ func (s *stack) tryRate(ctx context.Context, t trial, r *result) error {
 		return err
 	}
 	r.Seconds = time.Since(begun).Seconds()
-	group := groupOf(t.endpoint.url)
+	group := t.endpoint.group()
 	meanwhile, err := s.awaitReceived(ctx, group, t.want, afterwards)
 	if err != nil {
 		return err
