@@ -94,10 +94,11 @@ func atOnce(count, clients int, do func(i int) error) (perSecond float64, err er
 			}
 		}()
 	}
+	var failed []error
 	for range clients {
-		err = errors.Join(err, <-errs)
+		failed = append(failed, <-errs)
 	}
-	return float64(count) / time.Since(begun).Seconds(), err
+	return float64(count) / time.Since(begun).Seconds(), first(failed)
 }
 
 func (p poster) post(ctx context.Context, due time.Time) error {

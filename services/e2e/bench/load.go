@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -62,9 +61,19 @@ func (s *stack) flood(ctx context.Context, l load) error {
 			}
 		}
 		if errs, ok := s.pub.PublishBatch(ctx, batch); !ok {
-			return errors.Join(errs...)
+			return first(errs)
 		}
 		at += len(batch)
+	}
+	return nil
+}
+
+// first is the first of some errors: a thousand tell no more.
+func first(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -84,12 +93,12 @@ func (s *stack) publish(ctx context.Context, l load, perSecond int) error {
 // pace calls do count times, perSecond times in a second, each in a goroutine
 // of its own, with the time at which the call is due. It never waits for a
 // call, and one that comes late keeps its due time: what is measured from
-// there holds the wait that a stall put upon those behind it. It returns the
-// errors once all calls have returned.
+// there holds the wait that a stall put upon those behind it. It returns once
+// all calls have, with the first error of one or of ctx.
 func pace(ctx context.Context, count, perSecond int, do func(i int, due time.Time) error) error {
 	var calls sync.WaitGroup
 	var mu sync.Mutex
-	var failed error
+	var failed []error
 	begun := time.Now()
 	for i := range count {
 		due := begun.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
@@ -105,11 +114,11 @@ func pace(ctx context.Context, count, perSecond int, do func(i int, due time.Tim
 		calls.Go(func() {
 			if err := do(i, due); err != nil {
 				mu.Lock()
-				failed = errors.Join(failed, err)
+				failed = append(failed, err)
 				mu.Unlock()
 			}
 		})
 	}
 	calls.Wait()
-	return errors.Join(failed, context.Cause(ctx))
+	return first(append(failed, context.Cause(ctx)))
 }

@@ -72,8 +72,8 @@ func (l *lab) onStack(ctx context.Context, env []string, run func(context.Contex
 	if err == nil {
 		err = run(ctx, s)
 	}
-	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.Is(err, cause) {
-		err = errors.Join(cause, err)
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return cause // what failed after it is no news
 	}
 	return err
 }
