@@ -95,26 +95,36 @@ func (s *stack) start(ctx context.Context, env []string, failed func(error)) (er
 	if s.refuses, err = s.refuse(); err != nil {
 		return err
 	}
-	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
-	if err := s.spawn("broker", broker, failed); err != nil {
+	urls, err := s.startOwn(ctx, failed)
+	if err != nil {
 		return err
 	}
-	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
+	if err := s.startServices(ctx, urls, env, failed); err != nil {
 		return err
+	}
+	return s.connect(urls)
+}
+
+// startOwn starts the processes that are this program: broker and receiver. It
+// returns the broker's URLs by user.
+func (s *stack) startOwn(ctx context.Context, failed func(error)) (map[string]string, error) {
+	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
+	if err := s.spawn("broker", broker, failed); err != nil {
+		return nil, err
+	}
+	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
+		return nil, err
 	}
 	var users struct{ URLs map[string]string }
 	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &users); err != nil {
-		return err
+		return nil, err
 	}
 	var receiver struct{ URLs []string }
 	if err := s.children["receiver"].awaitLine(ctx, receiverStarted, &receiver); err != nil {
-		return err
+		return nil, err
 	}
 	s.well, s.fails, s.hangs = receiver.URLs[0], receiver.URLs[1], receiver.URLs[2]
-	if err := s.startServices(ctx, users.URLs, env, failed); err != nil {
-		return err
-	}
-	return s.connect(users.URLs)
+	return users.URLs, nil
 }
 
 // openDatabase makes the database of this stack, with the schema.

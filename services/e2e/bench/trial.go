@@ -14,7 +14,7 @@ type trial struct {
 	endpoint       endpoint // one of those measured: its group is counted
 	want           int      // deliveries to that group
 	clients        int      // of the bare limit; 0: bareClients
-	unsettled      bool     // the case leaves deliveries pending
+	others         []string // groups whose requests are told too
 	// flood publishes the load if it is not the bench that does.
 	flood func(context.Context) error
 }
@@ -38,6 +38,13 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 	}
 	if err != nil {
 		return r, err
+	}
+	for _, group := range t.others {
+		got, err := s.tallied(ctx, group, false)
+		if err != nil {
+			return r, err
+		}
+		s.note(t.scenario, t.name+": POSTs to "+group+" receivers", float64(got.Posts))
 	}
 	if r.Costs, err = m.costs(ctx, r.Received); err != nil {
 		return r, err
@@ -74,7 +81,7 @@ func (s *stack) tryFlood(ctx context.Context, t trial, r *result) error {
 	if err != nil {
 		return err
 	}
-	if !t.unsettled && got.Distinct >= t.want {
+	if got.Distinct >= t.want {
 		if err := s.awaitSettled(ctx); err != nil {
 			return err
 		}
