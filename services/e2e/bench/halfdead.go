@@ -52,6 +52,7 @@ func (l *lab) halfDead(ctx context.Context, name string, endpoints int, other fu
 			others: []string{"failing", "hanging"},
 			load:   newLoad(l.cfg.count(l.cfg.Events, 20_000), l.cfg.bytes(512), owners(eps)),
 		}
+		t.all = t.load.count
 		for i := range t.load.count {
 			if i%endpoints%2 == 0 {
 				t.want++

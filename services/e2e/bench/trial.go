@@ -13,6 +13,7 @@ type trial struct {
 	rate           int      // events per second; 0: as fast as the stream takes them
 	endpoint       endpoint // one of those measured: its group is counted
 	want           int      // deliveries to that group
+	all            int      // deliveries, those to others included; 0: want
 	clients        int      // of the bare limit; 0: bareClients
 	others         []string // groups whose requests are told too
 	// flood publishes the load if it is not the bench that does.
@@ -46,7 +47,7 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 		}
 		s.note(t.scenario, t.name+": POSTs to "+group+" receivers", float64(got.Posts))
 	}
-	if r.Costs, err = m.costs(ctx, r.Received); err != nil {
+	if r.Costs, err = m.costs(ctx, max(t.all, t.want)); err != nil {
 		return r, err
 	}
 	clients := t.clients
