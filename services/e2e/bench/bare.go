@@ -50,7 +50,7 @@ func (s *stack) bare(ctx context.Context, e endpoint, l load, clients, perSecond
 	if err := s.forget(ctx); err != nil {
 		return b, err
 	}
-	count := min(l.count, perSecond*bareSeconds)
+	count := min(l.count, s.cfg.count(0, perSecond*bareSeconds))
 	if err := pace(ctx, count, perSecond, func(_ int, due time.Time) error { return p.post(ctx, due) }); err != nil {
 		return b, fmt.Errorf("bare POSTs at a rate: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,10 +89,10 @@ func TestPaceReturnsWhatFailedAndEndsWithItsContext(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
-		calls := 0
-		err := pace(ctx, 1000, 1, func(int, time.Time) error { calls++; return nil })
-		if !errors.Is(err, context.DeadlineExceeded) || calls != 2 {
-			t.Errorf("%d calls and %v, want 2 and the context's error", calls, err)
+		var calls atomic.Int32
+		err := pace(ctx, 1000, 1, func(int, time.Time) error { calls.Add(1); return nil })
+		if !errors.Is(err, context.DeadlineExceeded) || calls.Load() != 2 {
+			t.Errorf("%d calls and %v, want 2 and the context's error", calls.Load(), err)
 		}
 	})
 }
