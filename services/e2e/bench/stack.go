@@ -21,7 +21,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/sql/migrations"
+	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
 // startTime bounds the start of a stack on a busy machine.
@@ -127,27 +127,24 @@ func (s *stack) startOwn(ctx context.Context, failed func(error)) (map[string]st
 	return users.URLs, nil
 }
 
-// openDatabase makes the database of this stack, with the schema.
+// openDatabase makes the database of this stack, a copy of the lab's.
 func (s *stack) openDatabase(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, s.postgres.URL())
+	admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres"))
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database); err != nil {
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database+" TEMPLATE "+pgserver.DefaultDatabase); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	s.closers = append(s.closers, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startTime)
 		defer cancel()
-		if admin, err := pgx.Connect(ctx, s.postgres.URL()); err == nil {
+		if admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres")); err == nil {
 			_, _ = admin.Exec(ctx, "DROP DATABASE "+s.database+" WITH (FORCE)")
 			_ = admin.Close(ctx)
 		}
 	})
-	if err := migrations.Up(ctx, s.databaseURL(), zerolog.Nop()); err != nil {
-		return err
-	}
 	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench")
 	if err != nil {
 		return err
