@@ -36,4 +36,12 @@ func (k *Keyset) Open(endpointID uuid.UUID, ciphertext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
+// AnswerID stands for the row of idempotency_keys that belongs to a user and a
+// key: what its answer is sealed with, where a secret is sealed with its
+// endpoint's id. It is the version 5 UUID of the key in the user's name space, so
+// an answer that is moved to another user or key does not open there.
+func AnswerID(user uuid.UUID, key string) uuid.UUID {
+	return uuid.NewSHA1(user, []byte(key))
+}
+
 var errNotOurs = errors.New("no key of the keyset opens it for this endpoint")
