@@ -31,9 +31,11 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	verifier, err := auth.New(auth.Config{Secret: cfg.JWTSecret, Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience})
+	tokens := cfg.auth()
+	tokens.Log = d.Log
+	verifier, err := auth.New(tokens)
 	if err != nil {
-		return nil, fmt.Errorf("JWT_SECRET: %w", err)
+		return nil, err
 	}
 	keyset, err := secrets.ParseKeyset(cfg.EncryptionKeyset)
 	if err != nil {
@@ -56,9 +58,10 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	return a, nil
 }
 
-// Run blocks until ctx ends. Requests are served from d.Mux, by whoever serves that.
+// Run keeps the keys of tokens fresh, until ctx ends. Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
+	a.verifier.Run(ctx)
 	<-ctx.Done()
 	return nil
 }

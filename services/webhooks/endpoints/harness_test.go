@@ -61,10 +61,17 @@ func newServer(t testing.TB) *server {
 
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
+	return serverWith(t, pool, func(*Config) {})
+}
+
+func serverWith(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
+	t.Helper()
+	cfg := settings(t)
+	change(&cfg)
 	logs := &syncBuffer{}
 	log := zerolog.New(logs)
 	mux := http.NewServeMux()
-	api, err := New(settings(t), process.Deps{Log: log, DB: pool, Mux: mux})
+	api, err := New(cfg, process.Deps{Log: log, DB: pool, Mux: mux})
 	if err != nil {
 		t.Fatal(err)
 	}
