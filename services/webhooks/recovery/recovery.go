@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -229,7 +230,8 @@ func (r *Recoverer) publish(ctx context.Context, list []delivery.Delivery) bool 
 	}
 	errs, ok := streams.PublishAll(ctx, r.js, msgs)
 	if !ok {
-		r.log.Warn().Err(errors.Join(errs...)).Int("deliveries", len(list)).Msg("recovered deliveries not published: the sweeper will find them")
+		first := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+		r.log.Warn().Err(errs[first]).Int("deliveries", len(list)).Msg("recovered deliveries not published: the sweeper will find them")
 	}
 	return ok
 }
