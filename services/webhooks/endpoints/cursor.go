@@ -31,8 +31,8 @@ func (s Store) parseCursor(endpointID uuid.UUID, cursor string) (at uuid.UUID, e
 	if len(cursor) > maxCursor {
 		return uuid.Nil, refused
 	}
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil {
+	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || base64.RawURLEncoding.EncodeToString(sealed) != cursor { // the decoder skips line ends, for one
 		return uuid.Nil, refused
 	}
 	plain, err := s.Keyset.Open(cursorKey(endpointID), sealed)

@@ -49,6 +49,7 @@ func TestCursor(t *testing.T) {
 		"cut off":                   good[:len(good)-4],
 		"with something after it":   good + "AAAA",
 		"padded":                    good + "=",
+		"with a line end":           good + "\r\n",
 		"a delivery's id":           at.String(),
 		"something else we sealed":  string(secret),
 		"nothing":                   "",
@@ -68,7 +69,7 @@ func FuzzCursor(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{"", ours, ours[1:], ours + "=", at.String(), "AAAA", "-_", "\x00"} {
+	for _, seed := range []string{"", ours, ours[1:], ours + "=", ours + "\n", at.String(), "AAAA", "-_", "\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, cursor string) {
