@@ -29,7 +29,7 @@ type Attempt struct {
 	TLSMs             *int32     `json:"tlsMs" minimum:"0" doc:"Of that, the TLS handshake; null on a kept connection and without TLS." example:"48"`
 	FirstByteMs       *int32     `json:"firstByteMs" minimum:"0" doc:"Of that, from the request's last byte to the answer's first; null if none came." example:"112"`
 	RequestHeaders    []Header   `json:"requestHeaders" nullable:"false" doc:"What was sent before the payload, signatures left out. Empty while in flight."`
-	ResponseHeaders   []Header   `json:"responseHeaders" nullable:"false" doc:"What was answered before the body, at most 32 KiB."`
+	ResponseHeaders   []Header   `json:"responseHeaders" nullable:"false" doc:"What was answered before the body, at most 8 KiB of it."`
 	ResponseBody      *[]byte    `json:"responseBody" contentEncoding:"base64" doc:"The body of the answer in base64, at most 64 KiB of it. Null if there was no answer, and for those that are beyond the latest 2 MiB of a delivery." example:"b2s="`
 	ResponseText      *string    `json:"responseText" doc:"The same as text, if it is UTF-8; else null." example:"ok"`
 	ResponseTruncated bool       `json:"responseTruncated" doc:"Whether the body went on beyond what was kept." example:"false"`
