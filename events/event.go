@@ -23,6 +23,9 @@ import (
 const (
 	CardViewed   = "card.viewed"
 	ContactSaved = "contact.saved"
+	// Test is a test of one endpoint, which data.endpointId names. It goes there
+	// and nowhere else, whatever endpoints ask for.
+	Test = "webhook.test"
 
 	// Operational events: what became of deliveries and endpoints, to the owner's
 	// other endpoints that ask for them.

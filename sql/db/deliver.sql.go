@@ -19,7 +19,7 @@ WITH claimable AS (
            CASE
                WHEN e.id IS NULL OR e.deleted_at IS NOT NULL THEN 'endpoint_deleted'
                WHEN NOT e.is_active THEN 'endpoint_disabled'
-               WHEN d.attempts - d.failures >= $1::int THEN 'interrupted'
+               WHEN d.attempts - d.attempts_before - d.failures >= $1::int THEN 'interrupted'
            END AS reason
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id

@@ -45,6 +45,7 @@ ALTER TABLE deliveries
     ADD COLUMN waits_for    text,
     ADD COLUMN trigger      text NOT NULL DEFAULT 'event', -- what made it pending, last
     ADD COLUMN exhausted_at timestamptz, -- when all its attempts had failed, until one succeeds
+    ADD COLUMN attempts_before int NOT NULL DEFAULT 0, -- of attempts, those before it was last made pending again: failures counts since
     ADD CONSTRAINT deliveries_waits_for_check
         CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused', 'retry_after', 'schedule')) NOT VALID,
     ADD CONSTRAINT deliveries_waits_for_pending_check CHECK (waits_for IS NULL OR status = 'pending') NOT VALID,
@@ -134,6 +135,16 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
 
+-- The first day that events are kept of, null if there is none.
+-- +goose StatementBegin
+CREATE FUNCTION oldest_day() RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD'))
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'events'::regclass AND c.relname ~ '_p[0-9]{8}$'
+$$;
+-- +goose StatementEnd
+
 -- Deliveries of an endpoint that are made pending again, in batches.
 CREATE TABLE recoveries (
     id          uuid PRIMARY KEY, -- UUIDv7
@@ -141,7 +152,9 @@ CREATE TABLE recoveries (
     since       timestamptz NOT NULL, -- of the events' times
     until       timestamptz NOT NULL,
     missing     boolean NOT NULL DEFAULT false, -- also events that were never fanned out to it
-    at          uuid NOT NULL, -- all ids up to this one are done
+    at          uuid NOT NULL, -- all deliveries up to this id are done
+    missing_at  uuid NOT NULL, -- all events up to this id are done, once the deliveries are
+    next_at     timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the next batch of any recovery may begin
     recovered   bigint NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
