@@ -57,7 +57,7 @@ func (a *API) resend(ctx context.Context, user uuid.UUID, in *deliveryInput) (*r
 	if err != nil {
 		return nil, fmt.Errorf("resend delivery %v: %w", id, err)
 	}
-	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID}.AgainMsg())
+	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
 	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
 		Bool("published", published).Msg("delivery resent")
 	return out, nil
