@@ -23,7 +23,26 @@ import (
 const (
 	CardViewed   = "card.viewed"
 	ContactSaved = "contact.saved"
+	// Test is a test of one endpoint, which data.endpointId names. It goes there
+	// and nowhere else, whatever endpoints ask for.
+	Test = "webhook.test"
+
+	// Operational events: what became of deliveries and endpoints, to the owner's
+	// other endpoints that ask for them.
+	EndpointDisabled = "endpoint.disabled"
+	AttemptExhausted = "message.attempt.exhausted" // all attempts of a delivery failed
+	AttemptRecovered = "message.attempt.recovered" // it was delivered after all
 )
+
+// Operational says whether a type is one of the operational events. No further
+// one comes of what becomes of it.
+func Operational(eventType string) bool {
+	switch eventType {
+	case EndpointDisabled, AttemptExhausted, AttemptRecovered:
+		return true
+	}
+	return false
+}
 
 // Limits of an event. Whoever breaks one gets an [InvalidError].
 const (

@@ -39,7 +39,7 @@ var (
 
 func deliverConfig(keyset string) deliver.Config {
 	return deliver.Config{
-		EncryptionKeyset: keyset, AttemptTimeout: 5 * time.Second, Concurrency: 16, AllowCIDRs: loopback,
+		EncryptionKeyset: keyset, AttemptTimeout: 5 * time.Second, Concurrency: 16, PerEndpoint: 10, AllowCIDRs: loopback,
 		Schedule: deliver.Schedule{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
 	}
 }

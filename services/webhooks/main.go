@@ -1,16 +1,18 @@
-// Command webhooks fans events out to endpoints, and serves the endpoints API
-// and the delivery log.
+// Command webhooks fans events out to endpoints, works off recoveries, and
+// serves the endpoints API and the delivery log.
 package main
 
 import (
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/services/webhooks/recovery"
 )
 
 type config struct {
 	Endpoints endpoints.Config `embed:"" group:"Endpoints API"`
 	FanOut    fanout.Config    `embed:"" group:"Fan-out"`
+	Recovery  recovery.Config  `embed:"" group:"Recovery"`
 }
 
 func main() {
@@ -30,5 +32,9 @@ func open(cfg config, d process.Deps) ([]process.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []process.Step{api, fan}, nil
+	rec, err := recovery.New(cfg.Recovery, d)
+	if err != nil {
+		return nil, err
+	}
+	return []process.Step{api, fan, rec}, nil
 }

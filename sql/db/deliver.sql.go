@@ -14,11 +14,12 @@ import (
 
 const claimDeliveries = `-- name: ClaimDeliveries :many
 WITH claimable AS (
-    SELECT d.id, d.leased_until IS NOT NULL AS expired, e.url,
+    SELECT d.id, d.leased_until IS NOT NULL AS expired,
+           e.url, e.user_id, e.max_in_flight, e.rate_limit, e.retry_schedule,
            CASE
                WHEN e.id IS NULL OR e.deleted_at IS NOT NULL THEN 'endpoint_deleted'
                WHEN NOT e.is_active THEN 'endpoint_disabled'
-               WHEN d.attempts - d.failures >= $1::int THEN 'interrupted'
+               WHEN d.attempts - d.attempts_before - d.failures >= $1::int THEN 'interrupted'
            END AS reason
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
@@ -29,30 +30,34 @@ WITH claimable AS (
 ), ended AS (
     UPDATE deliveries d
     SET status = 'failed', reason = (SELECT c.reason FROM claimable c WHERE c.id = d.id),
-        next_attempt_at = NULL, leased_until = NULL, updated_at = now()
+        next_attempt_at = NULL, leased_until = NULL, waits_for = NULL, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN $3 AND $4
 ), claimed AS (
     UPDATE deliveries d
     SET attempts = d.attempts + 1, leased_until = now() + make_interval(secs => $6::float8), updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $3 AND $4
-    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures
+    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at
 ), closed AS (
     UPDATE attempts a
     SET outcome = 'interrupted', finished_at = now()
     WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM claimable WHERE expired)) AND a.delivery_id BETWEEN $3 AND $4
       AND a.outcome IS NULL
 ), started AS (
-    INSERT INTO attempts (delivery_id, n, endpoint_id)
-    SELECT id, attempts, endpoint_id FROM claimed
+    INSERT INTO attempts (delivery_id, n, endpoint_id, trigger)
+    SELECT id, attempts, endpoint_id, trigger FROM claimed
 )
-SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, e.url::text AS url,
-       ARRAY (
-           SELECT s.ciphertext FROM endpoint_secrets s
-           WHERE s.endpoint_id = c.endpoint_id AND (s.expires_at IS NULL OR s.expires_at > now())
-           ORDER BY s.expires_at DESC NULLS FIRST, s.id DESC
-       )::bytea[] AS secrets
+SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, (c.exhausted_at IS NOT NULL)::boolean AS exhausted,
+       e.url::text AS url, e.user_id::uuid AS user_id, coalesce(e.max_in_flight, 0)::int AS max_in_flight,
+       coalesce(e.rate_limit, 0)::int AS rate_limit, e.retry_schedule::int[] AS retry_schedule,
+       s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys
 FROM claimed c
 JOIN claimable e ON e.id = c.id
+CROSS JOIN LATERAL (
+    SELECT array_agg(s.ciphertext ORDER BY s.expires_at DESC NULLS FIRST, s.id DESC) AS secrets,
+           array_agg(coalesce(s.signing_key, '') ORDER BY s.expires_at DESC NULLS FIRST, s.id DESC) AS signing_keys
+    FROM endpoint_secrets s
+    WHERE s.endpoint_id = c.endpoint_id AND (s.expires_at IS NULL OR s.expires_at > now())
+) s
 `
 
 type ClaimDeliveriesParams struct {
@@ -65,14 +70,20 @@ type ClaimDeliveriesParams struct {
 }
 
 type ClaimDeliveriesRow struct {
-	ID         uuid.UUID
-	EventID    uuid.UUID
-	EndpointID uuid.UUID
-	EventType  string
-	N          int32
-	Failures   int32
-	Url        string
-	Secrets    [][]byte
+	ID            uuid.UUID
+	EventID       uuid.UUID
+	EndpointID    uuid.UUID
+	EventType     string
+	N             int32
+	Failures      int32
+	Exhausted     bool
+	Url           string
+	UserID        uuid.UUID
+	MaxInFlight   int32
+	RateLimit     int32
+	RetrySchedule []int32
+	Secrets       [][]byte
+	SigningKeys   [][]byte
 }
 
 // Claims what may be attempted now: pending, due, and not leased by somebody
@@ -108,8 +119,14 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams
 			&i.EventType,
 			&i.N,
 			&i.Failures,
+			&i.Exhausted,
 			&i.Url,
+			&i.UserID,
+			&i.MaxInFlight,
+			&i.RateLimit,
+			&i.RetrySchedule,
 			&i.Secrets,
+			&i.SigningKeys,
 		); err != nil {
 			return nil, err
 		}
@@ -121,15 +138,172 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams
 	return items, nil
 }
 
-const disableGoneEndpoints = `-- name: DisableGoneEndpoints :exec
-UPDATE endpoints SET is_active = false, disabled_reason = 'gone', updated_at = now()
-WHERE id = ANY ($1::uuid[]) AND is_active
+const clearWaiting = `-- name: ClearWaiting :exec
+UPDATE endpoint_states s
+SET waits_for = NULL, wait_until = NULL, updated_at = now()
+WHERE s.endpoint_id = ANY ($1::uuid[]) AND s.waits_for IS NOT NULL
+  AND NOT EXISTS (
+      SELECT FROM deliveries d
+      WHERE d.endpoint_id = s.endpoint_id AND d.waits_for IS NOT NULL AND d.next_attempt_at > '9000-01-01Z')
 `
 
-// Disables endpoints that answered 410 Gone.
-func (q *Queries) DisableGoneEndpoints(ctx context.Context, ids []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, disableGoneEndpoints, ids)
+// Notes that endpoints have no parked deliveries left, if so.
+func (q *Queries) ClearWaiting(ctx context.Context, endpointIds []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, clearWaiting, endpointIds)
 	return err
+}
+
+const disableEndpoints = `-- name: DisableEndpoints :many
+WITH disabled AS (
+    UPDATE endpoints e
+    SET is_active = false, disabled_reason = $1::text, disabled_at = now(), updated_at = now()
+    WHERE e.id = ANY ($2::uuid[]) AND e.is_active AND e.deleted_at IS NULL
+      AND ($1 <> 'failing' OR EXISTS (
+          SELECT FROM endpoint_states s
+          WHERE s.endpoint_id = e.id AND s.failures >= $3::int
+            AND s.failing_since <= now() - make_interval(secs => $4::float8)))
+    RETURNING e.id, e.user_id
+), ending AS (
+    INSERT INTO endpoint_states (endpoint_id, ending)
+    SELECT id, true FROM disabled ORDER BY id
+    ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now()
+)
+INSERT INTO audit_log (id, user_id, endpoint_id, actor, action, details)
+SELECT new_id(), user_id, id, 'deliverer', 'endpoint.disabled', jsonb_build_object('reason', $1)
+FROM disabled
+RETURNING endpoint_id, user_id
+`
+
+type DisableEndpointsParams struct {
+	Reason      interface{}
+	Ids         []uuid.UUID
+	MinFailures int32
+	After       float64
+}
+
+type DisableEndpointsRow struct {
+	EndpointID uuid.UUID
+	UserID     uuid.UUID
+}
+
+// Disables those of some endpoints that are active, and has what they have
+// pending ended: with reason 'gone' all of them, with reason 'failing' those
+// that failed min_failures times or more, and for as long as after (in seconds).
+func (q *Queries) DisableEndpoints(ctx context.Context, arg DisableEndpointsParams) ([]DisableEndpointsRow, error) {
+	rows, err := q.db.Query(ctx, disableEndpoints,
+		arg.Reason,
+		arg.Ids,
+		arg.MinFailures,
+		arg.After,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DisableEndpointsRow
+	for rows.Next() {
+		var i DisableEndpointsRow
+		if err := rows.Scan(&i.EndpointID, &i.UserID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const endDeliveries = `-- name: EndDeliveries :many
+UPDATE deliveries d
+SET status = 'failed', reason = $1::text, next_attempt_at = NULL, waits_for = NULL, leased_until = NULL, updated_at = now()
+WHERE d.id = ANY (ARRAY (
+    SELECT w.id FROM deliveries w
+    WHERE w.endpoint_id = $2 AND w.id > $3::uuid AND w.next_attempt_at IS NOT NULL AND w.leased_until IS NULL
+    ORDER BY w.id
+    LIMIT $4::int
+    FOR NO KEY UPDATE SKIP LOCKED
+))
+RETURNING d.id
+`
+
+type EndDeliveriesParams struct {
+	Reason     string
+	EndpointID uuid.UUID
+	AfterID    uuid.UUID
+	MaxRows    int32
+}
+
+// Ends what an endpoint has pending and nobody is at, oldest first from an id on,
+// up to a number.
+func (q *Queries) EndDeliveries(ctx context.Context, arg EndDeliveriesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, endDeliveries,
+		arg.Reason,
+		arg.EndpointID,
+		arg.AfterID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ended = `-- name: Ended :exec
+UPDATE endpoint_states SET ending = false, waits_for = NULL, wait_until = NULL, updated_at = now()
+WHERE endpoint_id = $1 AND ending
+`
+
+// Notes that an endpoint that is not active has nothing pending any more.
+func (q *Queries) Ended(ctx context.Context, endpointID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, ended, endpointID)
+	return err
+}
+
+const endingEndpoints = `-- name: EndingEndpoints :many
+SELECT s.endpoint_id, (e.deleted_at IS NOT NULL)::boolean AS deleted
+FROM endpoint_states s
+JOIN endpoints e ON e.id = s.endpoint_id
+WHERE s.ending AND (NOT e.is_active OR e.deleted_at IS NOT NULL)
+LIMIT $1::int
+`
+
+type EndingEndpointsRow struct {
+	EndpointID uuid.UUID
+	Deleted    bool
+}
+
+// Endpoints that were disabled or deleted and may have something pending.
+func (q *Queries) EndingEndpoints(ctx context.Context, maxRows int32) ([]EndingEndpointsRow, error) {
+	rows, err := q.db.Query(ctx, endingEndpoints, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EndingEndpointsRow
+	for rows.Next() {
+		var i EndingEndpointsRow
+		if err := rows.Scan(&i.EndpointID, &i.Deleted); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const eventBodies = `-- name: EventBodies :many
@@ -169,14 +343,254 @@ func (q *Queries) EventBodies(ctx context.Context, arg EventBodiesParams) ([]Eve
 	return items, nil
 }
 
+const noteFailures = `-- name: NoteFailures :exec
+INSERT INTO endpoint_states AS s (endpoint_id, failing_since, failures)
+SELECT e.id, now(), f.failures
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS failures) f
+JOIN endpoints e ON e.id = f.id
+ORDER BY e.id
+ON CONFLICT (endpoint_id) DO UPDATE
+SET failing_since = coalesce(s.failing_since, now()), failures = s.failures + excluded.failures, updated_at = now()
+`
+
+type NoteFailuresParams struct {
+	EndpointIds []uuid.UUID
+	Failures    []int32
+}
+
+// Notes that endpoints failed a number of attempts, and none succeeded meanwhile.
+func (q *Queries) NoteFailures(ctx context.Context, arg NoteFailuresParams) error {
+	_, err := q.db.Exec(ctx, noteFailures, arg.EndpointIds, arg.Failures)
+	return err
+}
+
+const openCircuits = `-- name: OpenCircuits :many
+SELECT endpoint_id, coalesce(circuit_reason, 'circuit_open')::text AS reason,
+       greatest(extract(epoch FROM circuit_until - now()), 0)::float8 AS wait
+FROM endpoint_states
+WHERE circuit = 'open' AND circuit_until IS NOT NULL
+LIMIT $1::int
+`
+
+type OpenCircuitsRow struct {
+	EndpointID uuid.UUID
+	Reason     string
+	Wait       float64
+}
+
+// Circuits that were open when they were last noted. wait is in seconds from now.
+func (q *Queries) OpenCircuits(ctx context.Context, maxRows int32) ([]OpenCircuitsRow, error) {
+	rows, err := q.db.Query(ctx, openCircuits, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OpenCircuitsRow
+	for rows.Next() {
+		var i OpenCircuitsRow
+		if err := rows.Scan(&i.EndpointID, &i.Reason, &i.Wait); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const parkDeliveries = `-- name: ParkDeliveries :exec
+WITH parked AS (
+    UPDATE deliveries d
+    SET waits_for = p.reason, next_attempt_at = '9999-01-01Z', leased_until = NULL, updated_at = now()
+    FROM (SELECT unnest($4::uuid[]) AS id, unnest($8::text[]) AS reason) p
+    WHERE d.id = p.id AND d.id = ANY ($4::uuid[]) AND d.id BETWEEN $5::uuid AND $6::uuid
+      AND d.next_attempt_at <= now() + make_interval(secs => $7::float8)
+      AND (d.leased_until IS NULL OR d.leased_until <= now())
+    RETURNING d.endpoint_id
+)
+INSERT INTO endpoint_states AS s (endpoint_id, waits_for, wait_until)
+SELECT e.id, w.waits_for, now() + make_interval(secs => w.wait)
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS waits_for, unnest($3::float8[]) AS wait) w
+JOIN endpoints e ON e.id = w.id
+WHERE e.id IN (SELECT endpoint_id FROM parked)
+ORDER BY e.id
+ON CONFLICT (endpoint_id) DO UPDATE SET waits_for = excluded.waits_for, wait_until = excluded.wait_until, updated_at = now()
+`
+
+type ParkDeliveriesParams struct {
+	EndpointIds     []uuid.UUID
+	EndpointReasons []string
+	Waits           []float64
+	Ids             []uuid.UUID
+	Low             uuid.UUID
+	High            uuid.UUID
+	Early           float64
+	Reasons         []string
+}
+
+// Has deliveries wait, without a message, until their endpoint is ready: those
+// that could be claimed now. Notes for each endpoint why, and for how long as far
+// as is known (in seconds). The year 9999 keeps them out of the way of what goes
+// by time; drivers' times don't know infinity.
+func (q *Queries) ParkDeliveries(ctx context.Context, arg ParkDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, parkDeliveries,
+		arg.EndpointIds,
+		arg.EndpointReasons,
+		arg.Waits,
+		arg.Ids,
+		arg.Low,
+		arg.High,
+		arg.Early,
+		arg.Reasons,
+	)
+	return err
+}
+
+const parkedEndpoints = `-- name: ParkedEndpoints :many
+SELECT DISTINCT endpoint_id
+FROM deliveries
+WHERE waits_for IS NOT NULL AND next_attempt_at > '9000-01-01Z'
+LIMIT $1::int
+`
+
+// All endpoints with parked deliveries, whatever is noted of them.
+func (q *Queries) ParkedEndpoints(ctx context.Context, maxRows int32) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, parkedEndpoints, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const readyEndpoints = `-- name: ReadyEndpoints :many
+SELECT endpoint_id
+FROM endpoint_states
+WHERE waits_for IS NOT NULL AND wait_until <= now()
+ORDER BY wait_until
+LIMIT $1::int
+`
+
+// Endpoints with parked deliveries of which more may go by now.
+func (q *Queries) ReadyEndpoints(ctx context.Context, maxRows int32) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, readyEndpoints, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const releaseDeliveries = `-- name: ReleaseDeliveries :many
+UPDATE deliveries d
+SET waits_for = NULL, next_attempt_at = now(), swept_at = now(), updated_at = now()
+WHERE d.id = ANY (ARRAY (
+    SELECT p.id
+    FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS most) e
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM deliveries w
+        WHERE w.endpoint_id = e.id AND w.waits_for IS NOT NULL AND w.next_attempt_at > '9000-01-01Z'
+        ORDER BY w.id
+        LIMIT e.most
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) p
+))
+RETURNING d.id, d.event_id, d.endpoint_id
+`
+
+type ReleaseDeliveriesParams struct {
+	EndpointIds []uuid.UUID
+	Limits      []int32
+}
+
+type ReleaseDeliveriesRow struct {
+	ID         uuid.UUID
+	EventID    uuid.UUID
+	EndpointID uuid.UUID
+}
+
+// Has the oldest parked deliveries of endpoints go on, up to a number of each.
+func (q *Queries) ReleaseDeliveries(ctx context.Context, arg ReleaseDeliveriesParams) ([]ReleaseDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, releaseDeliveries, arg.EndpointIds, arg.Limits)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReleaseDeliveriesRow
+	for rows.Next() {
+		var i ReleaseDeliveriesRow
+		if err := rows.Scan(&i.ID, &i.EventID, &i.EndpointID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const saveCircuits = `-- name: SaveCircuits :exec
+INSERT INTO endpoint_states AS s (endpoint_id, circuit, circuit_reason, circuit_until)
+SELECT e.id, c.circuit, nullif(c.reason, ''), CASE WHEN c.circuit = 'open' THEN now() + make_interval(secs => c.wait) END
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS circuit,
+             unnest($3::text[]) AS reason, unnest($4::float8[]) AS wait) c
+JOIN endpoints e ON e.id = c.id
+ORDER BY e.id
+ON CONFLICT (endpoint_id) DO UPDATE
+SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until, updated_at = now()
+`
+
+type SaveCircuitsParams struct {
+	EndpointIds []uuid.UUID
+	Circuits    []string
+	Reasons     []string
+	Waits       []float64
+}
+
+// Notes the states of circuits, for the API and for who starts anew. until is
+// in seconds from now.
+func (q *Queries) SaveCircuits(ctx context.Context, arg SaveCircuitsParams) error {
+	_, err := q.db.Exec(ctx, saveCircuits,
+		arg.EndpointIds,
+		arg.Circuits,
+		arg.Reasons,
+		arg.Waits,
+	)
+	return err
+}
+
 const settleAttempts = `-- name: SettleAttempts :many
 WITH result AS (
     SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS n, unnest($3::text[]) AS outcome,
            unnest($4::int[]) AS response_code, unnest($5::text[]) AS error_class,
            unnest($6::text[]) AS error_message, unnest($7::int[]) AS duration_ms,
            unnest($8::bytea[]) AS response_headers, unnest($9::bytea[]) AS response_body,
-           unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS reason,
-           unnest($13::int[]) AS failures
+           unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS waits_for,
+           unnest($13::text[]) AS reason, unnest($14::int[]) AS failures
 ), finished AS (
     UPDATE attempts a
     SET outcome = r.outcome, finished_at = now(), response_code = nullif(r.response_code, 0),
@@ -184,7 +598,7 @@ WITH result AS (
         duration_ms = r.duration_ms, response_headers = r.response_headers, response_body = r.response_body,
         response_truncated = r.truncated
     FROM result r
-    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1) AND a.delivery_id BETWEEN $14::uuid AND $15::uuid
+    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1::uuid[]) AND a.delivery_id BETWEEN $15::uuid AND $16::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')
 ), settled AS (
     UPDATE deliveries d
@@ -193,15 +607,21 @@ WITH result AS (
         failures = greatest(d.failures, r.failures),
         next_attempt_at = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL
                                ELSE now() + make_interval(secs => r.wait) END,
+        waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
         leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
+        exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
         error_message = nullif(r.error_message, ''),
         updated_at = now()
     FROM result r
-    WHERE d.id = r.id AND d.id = ANY ($1) AND d.id BETWEEN $14 AND $15
+    WHERE d.id = r.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $15 AND $16
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
     RETURNING d.id, d.next_attempt_at
+), recovered AS (
+    UPDATE endpoint_states s
+    SET failing_since = NULL, failures = 0, updated_at = now()
+    WHERE s.endpoint_id = ANY ($17::uuid[]) AND s.failures > 0
 )
 SELECT id, next_attempt_at::timestamptz AS next_attempt_at FROM settled WHERE next_attempt_at IS NOT NULL
 `
@@ -218,10 +638,12 @@ type SettleAttemptsParams struct {
 	ResponseBodies  [][]byte
 	Truncated       []bool
 	Waits           []float64
+	WaitsFor        []string
 	Reasons         []string
 	Failures        []int32
 	Low             uuid.UUID
 	High            uuid.UUID
+	Answering       []uuid.UUID
 }
 
 type SettleAttemptsRow struct {
@@ -233,9 +655,10 @@ type SettleAttemptsRow struct {
 // result that comes after its lease ran out still ends its attempt truthfully,
 // and a success ends the delivery; a failure changes the delivery only if no
 // later attempt has begun. Returns the deliveries that wait for another
-// attempt. wait is in seconds; reason says why there is none, ” if there is.
-// failures counts this attempt: written twice, after a commit whose answer got
-// lost, a result still counts once.
+// attempt. wait is in seconds; waits_for is ” if they wait with a message;
+// reason says why there is no other attempt, ” if there is. failures counts
+// this attempt: written twice, after a commit whose answer got lost, a result
+// still counts once. Endpoints with a success are no longer failing.
 func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) ([]SettleAttemptsRow, error) {
 	rows, err := q.db.Query(ctx, settleAttempts,
 		arg.Ids,
@@ -249,10 +672,12 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 		arg.ResponseBodies,
 		arg.Truncated,
 		arg.Waits,
+		arg.WaitsFor,
 		arg.Reasons,
 		arg.Failures,
 		arg.Low,
 		arg.High,
+		arg.Answering,
 	)
 	if err != nil {
 		return nil, err
@@ -270,4 +695,35 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 		return nil, err
 	}
 	return items, nil
+}
+
+const unclaimDeliveries = `-- name: UnclaimDeliveries :exec
+WITH unclaimed AS (
+    UPDATE deliveries d SET attempts = d.attempts - 1, leased_until = NULL, updated_at = now()
+    FROM (SELECT unnest($1::uuid[]) AS id, unnest($4::int[]) AS n) c
+    WHERE d.id = c.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $2::uuid AND $3::uuid
+      AND d.attempts = c.n AND d.next_attempt_at IS NOT NULL AND d.leased_until IS NOT NULL
+    RETURNING d.id, c.n
+)
+DELETE FROM attempts a
+USING unclaimed u
+WHERE a.delivery_id = u.id AND a.n = u.n AND a.delivery_id = ANY ($1::uuid[]) AND a.delivery_id BETWEEN $2 AND $3 AND a.outcome IS NULL
+`
+
+type UnclaimDeliveriesParams struct {
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
+	Ns   []int32
+}
+
+// Undoes claims whose attempts were not begun: they never were.
+func (q *Queries) UnclaimDeliveries(ctx context.Context, arg UnclaimDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, unclaimDeliveries,
+		arg.Ids,
+		arg.Low,
+		arg.High,
+		arg.Ns,
+	)
+	return err
 }

@@ -66,17 +66,6 @@ func (q *Queries) AddSigningKey(ctx context.Context, arg AddSigningKeyParams) (i
 	return result.RowsAffected(), nil
 }
 
-const countDeliveries = `-- name: CountDeliveries :one
-SELECT count(*) FROM deliveries WHERE endpoint_id = $1
-`
-
-func (q *Queries) CountDeliveries(ctx context.Context, endpointID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, countDeliveries, endpointID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const deleteEndpointSecrets = `-- name: DeleteEndpointSecrets :exec
 DELETE FROM endpoint_secrets WHERE endpoint_id = $1
 `
@@ -84,45 +73,6 @@ DELETE FROM endpoint_secrets WHERE endpoint_id = $1
 func (q *Queries) DeleteEndpointSecrets(ctx context.Context, endpointID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, deleteEndpointSecrets, endpointID)
 	return err
-}
-
-const delivery = `-- name: Delivery :one
-SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
-FROM deliveries
-WHERE id = $1 AND endpoint_id = $2
-`
-
-type DeliveryParams struct {
-	ID         uuid.UUID
-	EndpointID uuid.UUID
-}
-
-func (q *Queries) Delivery(ctx context.Context, arg DeliveryParams) (Delivery, error) {
-	row := q.db.QueryRow(ctx, delivery, arg.ID, arg.EndpointID)
-	var i Delivery
-	err := row.Scan(
-		&i.ID,
-		&i.EventID,
-		&i.EndpointID,
-		&i.EventType,
-		&i.Status,
-		&i.Reason,
-		&i.Attempts,
-		&i.Failures,
-		&i.NextAttemptAt,
-		&i.LeasedUntil,
-		&i.SweptAt,
-		&i.ResponseCode,
-		&i.ErrorMessage,
-		&i.DeliveredAt,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.WaitsFor,
-		&i.Trigger,
-		&i.ExhaustedAt,
-	)
-	return i, err
 }
 
 const dropSigningKeys = `-- name: DropSigningKeys :exec
@@ -133,17 +83,6 @@ WHERE endpoint_id = $1 AND public_key IS NOT NULL
 // Takes the key pairs from all secrets of an endpoint.
 func (q *Queries) DropSigningKeys(ctx context.Context, endpointID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, dropSigningKeys, endpointID)
-	return err
-}
-
-const endDeliveries = `-- name: EndDeliveries :exec
-INSERT INTO endpoint_states (endpoint_id, ending) VALUES ($1, true)
-ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now()
-`
-
-// Has the deliverers end what is pending for an endpoint.
-func (q *Queries) EndDeliveries(ctx context.Context, endpointID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, endDeliveries, endpointID)
 	return err
 }
 
@@ -221,32 +160,6 @@ func (q *Queries) IdempotentAnswer(ctx context.Context, arg IdempotentAnswerPara
 	var i IdempotentAnswerRow
 	err := row.Scan(&i.RequestHash, &i.Status, &i.Answer)
 	return i, err
-}
-
-const insertAudit = `-- name: InsertAudit :exec
-INSERT INTO audit_log (id, user_id, endpoint_id, actor, action, details)
-VALUES ($1, $2, $3, $4, $5, $6)
-`
-
-type InsertAuditParams struct {
-	ID         uuid.UUID
-	UserID     uuid.UUID
-	EndpointID uuid.UUID
-	Actor      string
-	Action     string
-	Details    []byte
-}
-
-func (q *Queries) InsertAudit(ctx context.Context, arg InsertAuditParams) error {
-	_, err := q.db.Exec(ctx, insertAudit,
-		arg.ID,
-		arg.UserID,
-		arg.EndpointID,
-		arg.Actor,
-		arg.Action,
-		arg.Details,
-	)
-	return err
 }
 
 const insertEndpoint = `-- name: InsertEndpoint :one
@@ -330,60 +243,6 @@ func (q *Queries) InsertEndpointSecret(ctx context.Context, arg InsertEndpointSe
 	return err
 }
 
-const listAttempts = `-- name: ListAttempts :many
-SELECT n, started_at, finished_at, outcome, response_code, error_class, error_message, duration_ms
-FROM attempts
-WHERE delivery_id = $1
-ORDER BY n
-LIMIT $2::int
-`
-
-type ListAttemptsParams struct {
-	DeliveryID uuid.UUID
-	MaxRows    int32
-}
-
-type ListAttemptsRow struct {
-	N            int32
-	StartedAt    time.Time
-	FinishedAt   *time.Time
-	Outcome      *string
-	ResponseCode *int32
-	ErrorClass   *string
-	ErrorMessage *string
-	DurationMs   *int32
-}
-
-// The attempts of a delivery in their order, at most max_rows.
-func (q *Queries) ListAttempts(ctx context.Context, arg ListAttemptsParams) ([]ListAttemptsRow, error) {
-	rows, err := q.db.Query(ctx, listAttempts, arg.DeliveryID, arg.MaxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListAttemptsRow
-	for rows.Next() {
-		var i ListAttemptsRow
-		if err := rows.Scan(
-			&i.N,
-			&i.StartedAt,
-			&i.FinishedAt,
-			&i.Outcome,
-			&i.ResponseCode,
-			&i.ErrorClass,
-			&i.ErrorMessage,
-			&i.DurationMs,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listAudit = `-- name: ListAudit :many
 SELECT id, user_id, endpoint_id, actor, action, details, created_at
 FROM audit_log
@@ -423,63 +282,6 @@ func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLo
 			&i.Action,
 			&i.Details,
 			&i.CreatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listDeliveries = `-- name: ListDeliveries :many
-SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
-FROM deliveries
-WHERE endpoint_id = $1
-ORDER BY id DESC
-LIMIT $3::int OFFSET $2::int
-`
-
-type ListDeliveriesParams struct {
-	EndpointID uuid.UUID
-	Skip       int32
-	MaxRows    int32
-}
-
-// A page of an endpoint's deliveries, newest event first. Partitions are read
-// from the newest on, and no further than the page.
-func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) ([]Delivery, error) {
-	rows, err := q.db.Query(ctx, listDeliveries, arg.EndpointID, arg.Skip, arg.MaxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Delivery
-	for rows.Next() {
-		var i Delivery
-		if err := rows.Scan(
-			&i.ID,
-			&i.EventID,
-			&i.EndpointID,
-			&i.EventType,
-			&i.Status,
-			&i.Reason,
-			&i.Attempts,
-			&i.Failures,
-			&i.NextAttemptAt,
-			&i.LeasedUntil,
-			&i.SweptAt,
-			&i.ResponseCode,
-			&i.ErrorMessage,
-			&i.DeliveredAt,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.WaitsFor,
-			&i.Trigger,
-			&i.ExhaustedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -602,6 +404,17 @@ func (q *Queries) LockIdempotencyKey(ctx context.Context, arg LockIdempotencyKey
 	return err
 }
 
+const markEnding = `-- name: MarkEnding :exec
+INSERT INTO endpoint_states (endpoint_id, ending) VALUES ($1, true)
+ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now()
+`
+
+// Has the deliverers end what is pending for an endpoint.
+func (q *Queries) MarkEnding(ctx context.Context, endpointID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, markEnding, endpointID)
+	return err
+}
+
 const markEndpointDeleted = `-- name: MarkEndpointDeleted :one
 UPDATE endpoints SET deleted_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
@@ -620,56 +433,6 @@ func (q *Queries) MarkEndpointDeleted(ctx context.Context, arg MarkEndpointDelet
 	var id uuid.UUID
 	err := row.Scan(&id)
 	return id, err
-}
-
-const payloads = `-- name: Payloads :many
-SELECT id, body
-FROM (
-    SELECT id, body, sum(octet_length(body)) OVER (ORDER BY id DESC) AS bytes
-    FROM events
-    WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid
-) AS e
-WHERE bytes <= $4::bigint
-`
-
-type PayloadsParams struct {
-	Ids      []uuid.UUID
-	Low      uuid.UUID
-	High     uuid.UUID
-	MaxBytes int64
-}
-
-type PayloadsRow struct {
-	ID   uuid.UUID
-	Body []byte
-}
-
-// The bodies of some events, newest first, until together they exceed
-// max_bytes; of those beyond, nothing is returned. low and high bound the ids, so
-// that only their partitions are read.
-func (q *Queries) Payloads(ctx context.Context, arg PayloadsParams) ([]PayloadsRow, error) {
-	rows, err := q.db.Query(ctx, payloads,
-		arg.Ids,
-		arg.Low,
-		arg.High,
-		arg.MaxBytes,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []PayloadsRow
-	for rows.Next() {
-		var i PayloadsRow
-		if err := rows.Scan(&i.ID, &i.Body); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const pruneEndpointSecrets = `-- name: PruneEndpointSecrets :exec
@@ -747,7 +510,7 @@ func (q *Queries) PublicKeys(ctx context.Context, endpointIds []uuid.UUID) ([]Pu
 
 const resetEndpointState = `-- name: ResetEndpointState :exec
 UPDATE endpoint_states
-SET circuit = 'closed', failing_since = NULL, failures = 0, ending = ending AND NOT $1::boolean,
+SET circuit = 'closed', circuit_reason = NULL, circuit_until = NULL, failing_since = NULL, failures = 0, ending = ending AND NOT $1::boolean,
     wait_until = CASE WHEN waits_for IS NOT NULL THEN now() END, updated_at = now()
 WHERE endpoint_id = $2
 `

@@ -41,8 +41,8 @@ func (q *Queries) InsertDeadEvents(ctx context.Context, arg InsertDeadEventsPara
 }
 
 const insertDeliveries = `-- name: InsertDeliveries :execrows
-INSERT INTO deliveries (id, event_id, endpoint_id, event_type)
-SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::text[])
+INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger)
+SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::text[])
 ON CONFLICT (id) DO NOTHING
 `
 
@@ -51,6 +51,7 @@ type InsertDeliveriesParams struct {
 	EventIds    []uuid.UUID
 	EndpointIds []uuid.UUID
 	EventTypes  []string
+	Triggers    []string
 }
 
 // Writes pending deliveries, due at once; a known id changes nothing.
@@ -60,6 +61,7 @@ func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesPara
 		arg.EventIds,
 		arg.EndpointIds,
 		arg.EventTypes,
+		arg.Triggers,
 	)
 	if err != nil {
 		return 0, err

@@ -89,25 +89,26 @@ type DeadEvent struct {
 }
 
 type Delivery struct {
-	ID            uuid.UUID
-	EventID       uuid.UUID
-	EndpointID    uuid.UUID
-	EventType     string
-	Status        string
-	Reason        *string
-	Attempts      int32
-	Failures      int32
-	NextAttemptAt *time.Time
-	LeasedUntil   *time.Time
-	SweptAt       *time.Time
-	ResponseCode  *int32
-	ErrorMessage  *string
-	DeliveredAt   *time.Time
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	WaitsFor      *string
-	Trigger       string
-	ExhaustedAt   *time.Time
+	ID             uuid.UUID
+	EventID        uuid.UUID
+	EndpointID     uuid.UUID
+	EventType      string
+	Status         string
+	Reason         *string
+	Attempts       int32
+	Failures       int32
+	NextAttemptAt  *time.Time
+	LeasedUntil    *time.Time
+	SweptAt        *time.Time
+	ResponseCode   *int32
+	ErrorMessage   *string
+	DeliveredAt    *time.Time
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	WaitsFor       *string
+	Trigger        string
+	ExhaustedAt    *time.Time
+	AttemptsBefore int32
 }
 
 type DeliveryCount struct {
@@ -144,14 +145,16 @@ type EndpointSecret struct {
 }
 
 type EndpointState struct {
-	EndpointID   uuid.UUID
-	Circuit      string
-	WaitsFor     *string
-	WaitUntil    *time.Time
-	FailingSince *time.Time
-	Failures     int32
-	Ending       bool
-	UpdatedAt    time.Time
+	EndpointID    uuid.UUID
+	Circuit       string
+	CircuitReason *string
+	CircuitUntil  *time.Time
+	WaitsFor      *string
+	WaitUntil     *time.Time
+	FailingSince  *time.Time
+	Failures      int32
+	Ending        bool
+	UpdatedAt     time.Time
 }
 
 type Event struct {
@@ -199,6 +202,8 @@ type Recovery struct {
 	Until      time.Time
 	Missing    bool
 	At         uuid.UUID
+	MissingAt  uuid.UUID
+	NextAt     time.Time
 	Recovered  int64
 	CreatedAt  time.Time
 	FinishedAt *time.Time

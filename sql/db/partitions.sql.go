@@ -10,6 +10,19 @@ import (
 	"time"
 )
 
+const deleteOldCounts = `-- name: DeleteOldCounts :execrows
+DELETE FROM delivery_counts WHERE day < $1::date
+`
+
+// Deletes the counts of the days before a day (UTC).
+func (q *Queries) DeleteOldCounts(ctx context.Context, beforeDay time.Time) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteOldCounts, beforeDay)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const dropPartition = `-- name: DropPartition :one
 SELECT drop_partition($1::date)::int
 `

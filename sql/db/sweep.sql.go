@@ -29,7 +29,7 @@ WITH due AS (
     SELECT id FROM deliveries
     WHERE status = 'pending' AND next_attempt_at < $1::timestamptz
       AND (leased_until IS NULL OR leased_until <= now())
-      AND (swept_at IS NULL OR swept_at < $1)
+      AND (swept_at IS NULL OR swept_at < $1) AND waits_for IS NULL
     ORDER BY next_attempt_at
     LIMIT $2::int
     FOR NO KEY UPDATE SKIP LOCKED
@@ -109,6 +109,45 @@ func (q *Queries) TakeExpiredLeases(ctx context.Context, maxRows int32) ([]TakeE
 	var items []TakeExpiredLeasesRow
 	for rows.Next() {
 		var i TakeExpiredLeasesRow
+		if err := rows.Scan(&i.ID, &i.EventID, &i.EndpointID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const takeTimedDeliveries = `-- name: TakeTimedDeliveries :many
+UPDATE deliveries d SET waits_for = NULL, swept_at = now()
+WHERE d.id = ANY (ARRAY (
+    SELECT id FROM deliveries
+    WHERE waits_for IS NOT NULL AND next_attempt_at <= now()
+    ORDER BY next_attempt_at
+    LIMIT $1::int
+    FOR NO KEY UPDATE SKIP LOCKED
+))
+RETURNING d.id, d.event_id, d.endpoint_id
+`
+
+type TakeTimedDeliveriesRow struct {
+	ID         uuid.UUID
+	EventID    uuid.UUID
+	EndpointID uuid.UUID
+}
+
+// Takes deliveries that waited without a message for a time that has come.
+func (q *Queries) TakeTimedDeliveries(ctx context.Context, maxRows int32) ([]TakeTimedDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, takeTimedDeliveries, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeTimedDeliveriesRow
+	for rows.Next() {
+		var i TakeTimedDeliveriesRow
 		if err := rows.Scan(&i.ID, &i.EventID, &i.EndpointID); err != nil {
 			return nil, err
 		}

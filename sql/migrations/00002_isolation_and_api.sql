@@ -19,16 +19,18 @@ ALTER TABLE endpoint_secrets
 
 -- How an endpoint fares, written by the deliverers when it changes. No row: all is well.
 CREATE TABLE endpoint_states (
-    endpoint_id   uuid PRIMARY KEY REFERENCES endpoints ON DELETE CASCADE,
-    circuit       text NOT NULL DEFAULT 'closed' CHECK (circuit IN ('closed', 'open', 'half_open')),
+    endpoint_id    uuid PRIMARY KEY REFERENCES endpoints ON DELETE CASCADE,
+    circuit        text NOT NULL DEFAULT 'closed' CHECK (circuit IN ('closed', 'open', 'half_open')),
+    circuit_reason text CHECK (circuit_reason IN ('circuit_open', 'paused')), -- why it is not closed
+    circuit_until  timestamptz, -- while it is open
     -- While deliveries of it wait for something else than their schedule: what
     -- for, and when the next of them may go. deliveries.waits_for says the same of each.
-    waits_for     text CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused')),
-    wait_until    timestamptz,
-    failing_since timestamptz, -- when the first of its failures without a success between came
-    failures      int NOT NULL DEFAULT 0 CHECK (failures >= 0), -- how many those are
-    ending        boolean NOT NULL DEFAULT false, -- disabled or deleted: what is pending is being ended
-    updated_at    timestamptz NOT NULL DEFAULT now(),
+    waits_for      text CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused')),
+    wait_until     timestamptz,
+    failing_since  timestamptz, -- when the first of its failures without a success between came
+    failures       int NOT NULL DEFAULT 0 CHECK (failures >= 0), -- how many those are
+    ending         boolean NOT NULL DEFAULT false, -- disabled or deleted: what is pending is being ended
+    updated_at     timestamptz NOT NULL DEFAULT now(),
     CHECK ((waits_for IS NULL) = (wait_until IS NULL)),
     CHECK ((failing_since IS NULL) = (failures = 0))
 ) WITH (fillfactor = 70);
@@ -43,6 +45,7 @@ ALTER TABLE deliveries
     ADD COLUMN waits_for    text,
     ADD COLUMN trigger      text NOT NULL DEFAULT 'event', -- what made it pending, last
     ADD COLUMN exhausted_at timestamptz, -- when all its attempts had failed, until one succeeds
+    ADD COLUMN attempts_before int NOT NULL DEFAULT 0, -- of attempts, those before it was last made pending again: failures counts since
     ADD CONSTRAINT deliveries_waits_for_check
         CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused', 'retry_after', 'schedule')) NOT VALID,
     ADD CONSTRAINT deliveries_waits_for_pending_check CHECK (waits_for IS NULL OR status = 'pending') NOT VALID,
@@ -88,6 +91,14 @@ END
 $$;
 -- +goose StatementEnd
 
+-- A fresh UUIDv7.
+-- +goose StatementBegin
+CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')
+            || '7' || substr(translate(gen_random_uuid()::text, '-', ''), 14))::uuid
+$$;
+-- +goose StatementEnd
+
 -- Who did what to which endpoint. The endpoint may be gone.
 CREATE TABLE audit_log (
     id          uuid PRIMARY KEY, -- UUIDv7
@@ -124,6 +135,16 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
 
+-- The first day that events are kept of, null if there is none.
+-- +goose StatementBegin
+CREATE FUNCTION oldest_day() RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT min(to_date(right(c.relname, 8), 'YYYYMMDD'))
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'events'::regclass AND c.relname ~ '_p[0-9]{8}$'
+$$;
+-- +goose StatementEnd
+
 -- Deliveries of an endpoint that are made pending again, in batches.
 CREATE TABLE recoveries (
     id          uuid PRIMARY KEY, -- UUIDv7
@@ -131,7 +152,9 @@ CREATE TABLE recoveries (
     since       timestamptz NOT NULL, -- of the events' times
     until       timestamptz NOT NULL,
     missing     boolean NOT NULL DEFAULT false, -- also events that were never fanned out to it
-    at          uuid NOT NULL, -- all ids up to this one are done
+    at          uuid NOT NULL, -- all deliveries up to this id are done
+    missing_at  uuid NOT NULL, -- all events up to this id are done, once the deliveries are
+    next_at     timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the next batch of any recovery may begin
     recovered   bigint NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,

@@ -71,7 +71,7 @@ WHERE id = @id
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
        max_in_flight, rate_limit, retry_schedule, disabled_at;
 
--- name: EndDeliveries :exec
+-- name: MarkEnding :exec
 -- Has the deliverers end what is pending for an endpoint.
 INSERT INTO endpoint_states (endpoint_id, ending) VALUES (@endpoint_id, true)
 ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now();
@@ -80,7 +80,7 @@ ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now();
 -- Forgets how an endpoint fared: it is another one now, or its owner says that
 -- it is well. What waits for it may go at once. Enabled, nothing of it is to be ended.
 UPDATE endpoint_states
-SET circuit = 'closed', failing_since = NULL, failures = 0, ending = ending AND NOT @enabled::boolean,
+SET circuit = 'closed', circuit_reason = NULL, circuit_until = NULL, failing_since = NULL, failures = 0, ending = ending AND NOT @enabled::boolean,
     wait_until = CASE WHEN waits_for IS NOT NULL THEN now() END, updated_at = now()
 WHERE endpoint_id = @endpoint_id;
 
@@ -124,10 +124,6 @@ FROM endpoint_secrets
 WHERE endpoint_id = @endpoint_id AND (expires_at IS NULL OR expires_at > now())
 ORDER BY expires_at DESC NULLS FIRST, id DESC;
 
--- name: InsertAudit :exec
-INSERT INTO audit_log (id, user_id, endpoint_id, actor, action, details)
-VALUES (@id, @user_id, @endpoint_id, @actor, @action, @details);
-
 -- name: ListAudit :many
 -- What was done to a user's endpoints, or to one of them, newest first, before a record.
 SELECT id, user_id, endpoint_id, actor, action, details, created_at
@@ -163,42 +159,3 @@ WHERE ctid = ANY (ARRAY (
     ORDER BY i.created_at
     LIMIT @max_rows::int
     FOR UPDATE SKIP LOCKED));
-
--- name: CountDeliveries :one
-SELECT count(*) FROM deliveries WHERE endpoint_id = @endpoint_id;
-
--- name: ListDeliveries :many
--- A page of an endpoint's deliveries, newest event first. Partitions are read
--- from the newest on, and no further than the page.
-SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
-FROM deliveries
-WHERE endpoint_id = @endpoint_id
-ORDER BY id DESC
-LIMIT @max_rows::int OFFSET @skip::int;
-
--- name: Payloads :many
--- The bodies of some events, newest first, until together they exceed
--- max_bytes; of those beyond, nothing is returned. low and high bound the ids, so
--- that only their partitions are read.
-SELECT id, body
-FROM (
-    SELECT id, body, sum(octet_length(body)) OVER (ORDER BY id DESC) AS bytes
-    FROM events
-    WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid
-) AS e
-WHERE bytes <= @max_bytes::bigint;
-
--- name: Delivery :one
-SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at
-FROM deliveries
-WHERE id = @id AND endpoint_id = @endpoint_id;
-
--- name: ListAttempts :many
--- The attempts of a delivery in their order, at most max_rows.
-SELECT n, started_at, finished_at, outcome, response_code, error_class, error_message, duration_ms
-FROM attempts
-WHERE delivery_id = @delivery_id
-ORDER BY n
-LIMIT @max_rows::int;

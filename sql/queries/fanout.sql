@@ -22,8 +22,8 @@ WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid;
 
 -- name: InsertDeliveries :execrows
 -- Writes pending deliveries, due at once; a known id changes nothing.
-INSERT INTO deliveries (id, event_id, endpoint_id, event_type)
-SELECT unnest(@ids::uuid[]), unnest(@event_ids::uuid[]), unnest(@endpoint_ids::uuid[]), unnest(@event_types::text[])
+INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger)
+SELECT unnest(@ids::uuid[]), unnest(@event_ids::uuid[]), unnest(@endpoint_ids::uuid[]), unnest(@event_types::text[]), unnest(@triggers::text[])
 ON CONFLICT (id) DO NOTHING;
 
 -- name: PendingDeliveries :many

@@ -26,13 +26,25 @@ WITH due AS (
     SELECT id FROM deliveries
     WHERE status = 'pending' AND next_attempt_at < @published_before::timestamptz
       AND (leased_until IS NULL OR leased_until <= now())
-      AND (swept_at IS NULL OR swept_at < @published_before)
+      AND (swept_at IS NULL OR swept_at < @published_before) AND waits_for IS NULL
     ORDER BY next_attempt_at
     LIMIT @max_rows::int
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET swept_at = now()
 WHERE d.id = ANY (ARRAY (SELECT id FROM due))
+RETURNING d.id, d.event_id, d.endpoint_id;
+
+-- name: TakeTimedDeliveries :many
+-- Takes deliveries that waited without a message for a time that has come.
+UPDATE deliveries d SET waits_for = NULL, swept_at = now()
+WHERE d.id = ANY (ARRAY (
+    SELECT id FROM deliveries
+    WHERE waits_for IS NOT NULL AND next_attempt_at <= now()
+    ORDER BY next_attempt_at
+    LIMIT @max_rows::int
+    FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING d.id, d.event_id, d.endpoint_id;
 
 -- name: Now :one

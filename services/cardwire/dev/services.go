@@ -16,6 +16,7 @@ import (
 	"github.com/cardwire/cardwire/services/views/view"
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/services/webhooks/recovery"
 )
 
 // allowCIDRs is where endpoints may be beside public addresses: here, and
@@ -90,6 +91,7 @@ func (d *dev) steps(c *connections, s settings) ([]process.Step, error) {
 		func() (process.Step, error) { return step(view.New, c.views, tokens) },
 		func() (process.Step, error) { return step(endpoints.New, c.webhooks, tokens, sealed) },
 		func() (process.Step, error) { return step(fanout.New, c.webhooks) },
+		func() (process.Step, error) { return step(recovery.New, c.webhooks) },
 		func() (process.Step, error) { return step(deliver.New, c.deliverer, sealed) },
 		func() (process.Step, error) { return step(sweep.New, c.deliverer) },
 	} {

@@ -3,6 +3,8 @@ package deliver
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,35 +26,33 @@ const (
 	queryTimeout = 10 * time.Second
 )
 
-// A claimed attempt goes with the message that it came by.
-type claimed struct {
+// An item is a delivery on its way through the deliverer: held, then claimed,
+// then attempted. Its message is acked or parked at the end.
+type item struct {
+	delivery delivery.Delivery
+	msg      jetstream.Msg // nil if it was parked: nobody waits for an ack
+
+	// What follows is there once it is claimed.
 	Attempt
-	msg jetstream.Msg
+	userID    uuid.UUID // whose endpoint it goes to
+	schedule  Schedule  // the endpoint's
+	exhausted bool      // it was given up before, and is made again
 }
 
-// claim claims what of msgs may be attempted now. The rest is acked: it is
-// delivered, or given up, or not due, or somebody else is at it, and in each
-// case PostgreSQL knows. Messages that are no deliveries are Term'ed.
-func (w *Worker) claim(ctx context.Context, msgs []jetstream.Msg) ([]claimed, error) {
+// ack acks the item's message, if it has one.
+func (w *Worker) ack(it *item) {
+	if it.msg != nil {
+		w.sent(it.msg.Ack())
+	}
+}
+
+// claim claims what of items may be attempted now, and returns that. The rest
+// is acked: it is delivered, or given up, or not due, or somebody else is at it,
+// and in each case PostgreSQL knows.
+func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*item, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	byID := make(map[uuid.UUID]jetstream.Msg, len(msgs))
-	var ids []uuid.UUID
-	for _, m := range msgs {
-		d, ok := w.decode(m)
-		if !ok {
-			continue
-		}
-		if byID[d.ID] != nil {
-			w.sent(m.Ack()) // the same delivery twice in a batch
-			continue
-		}
-		byID[d.ID] = m
-		ids = append(ids, d.ID)
-	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
+	ids := slices.Collect(maps.Keys(items))
 	low, high := delivery.Bounds(ids)
 	rows, err := w.queries.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
 		Ids: ids, Low: low, High: high,
@@ -61,20 +61,31 @@ func (w *Worker) claim(ctx context.Context, msgs []jetstream.Msg) ([]claimed, er
 	if err != nil {
 		return nil, fmt.Errorf("claim %d deliveries: %w", len(ids), err)
 	}
-	work := make([]claimed, 0, len(rows))
+	now := w.now()
 	for _, row := range rows {
-		c := claimed{msg: byID[row.ID], Attempt: Attempt{
+		it := items[row.ID]
+		it.Attempt = Attempt{
 			DeliveryID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID, EventType: row.EventType,
 			N: int(row.N), Failures: int(row.Failures), URL: row.Url,
-		}}
-		c.Secrets, c.Fault = w.open(row.EndpointID, row.Secrets)
-		delete(byID, row.ID)
-		work = append(work, c)
-	}
-	for _, m := range byID {
-		w.sent(m.Ack())
+		}
+		it.userID, it.schedule, it.exhausted = row.UserID, w.schedule(row.RetrySchedule), row.Exhausted
+		it.Secrets, it.Fault = w.open(row.EndpointID, row.Secrets)
+		w.gate.Configure(now, row.EndpointID, int(row.MaxInFlight), int(row.RateLimit))
+		work = append(work, it)
 	}
 	return work, nil
+}
+
+// schedule is an endpoint's own, in milliseconds, or else that of the settings.
+func (w *Worker) schedule(own []int32) Schedule {
+	if own == nil {
+		return w.cfg.Schedule
+	}
+	s := make(Schedule, len(own))
+	for i, ms := range own {
+		s[i] = time.Duration(ms) * time.Millisecond
+	}
+	return s
 }
 
 // decode reads a message of either lane or of a line. What is no delivery is
@@ -106,7 +117,7 @@ func (w *Worker) open(endpointID uuid.UUID, ciphertexts [][]byte) (secrets []str
 }
 
 // bodies fills in the bodies of claimed attempts.
-func (w *Worker) bodies(ctx context.Context, work []claimed) error {
+func (w *Worker) bodies(ctx context.Context, work []*item) error {
 	if len(work) == 0 {
 		return nil
 	}
@@ -114,10 +125,10 @@ func (w *Worker) bodies(ctx context.Context, work []claimed) error {
 	defer cancel()
 	bodies := make(map[uuid.UUID][]byte, len(work))
 	var ids []uuid.UUID
-	for _, c := range work {
-		if _, ok := bodies[c.EventID]; !ok {
-			bodies[c.EventID] = nil
-			ids = append(ids, c.EventID)
+	for _, it := range work {
+		if _, ok := bodies[it.EventID]; !ok {
+			bodies[it.EventID] = nil
+			ids = append(ids, it.EventID)
 		}
 	}
 	low, high := delivery.Bounds(ids)
@@ -128,9 +139,9 @@ func (w *Worker) bodies(ctx context.Context, work []claimed) error {
 	for _, row := range rows {
 		bodies[row.ID] = row.Body
 	}
-	for i := range work {
-		if work[i].Body = bodies[work[i].EventID]; work[i].Body == nil && work[i].Fault == "" {
-			work[i].Fault = "The event is no longer kept."
+	for _, it := range work {
+		if it.Body = bodies[it.EventID]; it.Body == nil && it.Fault == "" {
+			it.Fault = "The event is no longer kept."
 		}
 	}
 	return nil

@@ -7,7 +7,6 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -16,17 +15,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/egress"
 	"github.com/cardwire/cardwire/services/internal/process"
-	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -36,7 +35,9 @@ type Config struct {
 	EncryptionKeyset string         `env:"ENCRYPTION_KEYSET" help:"Keyset that opens the endpoints' secrets, the same as the webhooks service has. Required. Make one with: cardwire keys new"`
 	AttemptTimeout   time.Duration  `env:"ATTEMPT_TIMEOUT" default:"10s" help:"How long one attempt may take, from before the connection to the end of the answer (100ms to 30s)."`
 	Schedule         Schedule       `env:"RETRY_SCHEDULE" default:"30s,5m,30m" help:"Pauses after the first, second, … failure. One attempt more than it has steps; each step up to 24h."`
-	Concurrency      int            `env:"DELIVER_CONCURRENCY" default:"256" help:"Most attempts in flight at once (1 to 10000)."`
+	Concurrency      int            `env:"DELIVER_CONCURRENCY" default:"512" help:"Most attempts in flight at once (1 to 10000). Endpoints that don't answer share three quarters of them."`
+	PerEndpoint      int            `name:"endpoint-concurrency" env:"ENDPOINT_CONCURRENCY" default:"10" help:"Most attempts in flight at once to one endpoint, unless its owner set maxInFlight (1 to 100)."`
+	DisableAfter     time.Duration  `env:"DISABLE_AFTER" default:"120h" help:"How long an endpoint may do nothing but fail, at least 10 times, before it is disabled. 0 never disables."`
 	AllowCIDRs       []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http."`
 }
 
@@ -52,6 +53,11 @@ const (
 	settleTime = 5 * time.Second
 	// claimBatch is the most deliveries of one claim.
 	claimBatch = 256
+	// laneBatch is the most messages of a lane handled at once.
+	laneBatch = 256
+	// mostHeld is how many deliveries may wait for their turn in this process,
+	// well below streams.DeliverMaxPending: about 1 KB each.
+	mostHeld = 4096
 	// lineBatch is the most messages of a delay line handled at once.
 	lineBatch = 256
 )
@@ -67,8 +73,10 @@ type Worker struct {
 	keyset  *secrets.Keyset
 	guard   *egress.Guard
 	client  *http.Client
-	slots   *semaphore.Weighted // one per attempt in flight; first come, first served, so both lanes get their share
+	gate    *gate.Gate[*item]
+	lines   map[time.Duration]bool // steps that have a delay line
 	now     func() time.Time
+	held    held // by id, what the gate holds
 	// unsettled says that PostgreSQL did not take the results in hand. After an
 	// outage they go first: the leases of their attempts may have run out.
 	unsettled atomic.Bool
@@ -86,6 +94,12 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	if cfg.Concurrency < 1 || cfg.Concurrency > 10_000 {
 		return nil, fmt.Errorf("DELIVER_CONCURRENCY: must be 1 to 10000, not %d", cfg.Concurrency)
 	}
+	if cfg.PerEndpoint < 1 || cfg.PerEndpoint > 100 {
+		return nil, fmt.Errorf("ENDPOINT_CONCURRENCY: must be 1 to 100, not %d", cfg.PerEndpoint)
+	}
+	if cfg.DisableAfter < 0 {
+		return nil, fmt.Errorf("DISABLE_AFTER: must not be negative, but is %s", cfg.DisableAfter)
+	}
 	keyset, err := secrets.ParseKeyset(cfg.EncryptionKeyset)
 	if err != nil {
 		return nil, fmt.Errorf("ENCRYPTION_KEYSET: %w", err)
@@ -94,12 +108,18 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ALLOW_CIDRS: %w", err)
 	}
+	lines := make(map[time.Duration]bool)
+	for _, step := range cfg.Schedule.Steps() {
+		lines[step] = true
+	}
 	return &Worker{
 		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, queries: db.New(d.DB), streams: d.Streams,
 		keyset: keyset, guard: guard,
 		client: guard.Client(0), // each attempt has its own timeout
-		slots:  semaphore.NewWeighted(int64(cfg.Concurrency)),
+		gate:   gate.New[*item](gate.Limits{InFlight: cfg.Concurrency, PerEndpoint: cfg.PerEndpoint, Queued: mostHeld}),
+		lines:  lines,
 		now:    time.Now,
+		held:   held{items: make(map[uuid.UUID]*item)},
 	}, nil
 }
 
@@ -111,28 +131,32 @@ func (w *Worker) lease() time.Duration { return w.cfg.AttemptTimeout + leaseMarg
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.guard.Close()
 	results := make(chan result, settleBatch)
-	var attempts, settling sync.WaitGroup
+	var settling sync.WaitGroup
 	settleCtx, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSettling()
 	settling.Go(func() { w.settleAll(settleCtx, results) })
+	w.reopen(ctx)
 
-	var g errgroup.Group
-	for _, lane := range []struct{ name, filter string }{{streams.First, streams.AllFirst}, {streams.Again, streams.AllAgain}} {
-		source := w.source(streams.LaneConsumer(lane.name, lane.filter, w.lease()), claimBatch)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, lane := range []struct {
+		name, filter string
+		gate         int
+	}{{streams.First, streams.AllFirst, gate.First}, {streams.Again, streams.AllAgain, gate.Again}} {
+		source := w.source(streams.LaneConsumer(lane.name, lane.filter, w.lease()), laneBatch)
 		g.Go(func() error {
-			return consume.Batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) {
-				w.take(ctx, msgs, &attempts, results)
-			})
+			return consume.Batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.take(ctx, msgs, lane.gate) })
 		})
 	}
-	for _, step := range w.cfg.Schedule.Steps() {
+	for step := range w.lines {
 		source := w.source(streams.WaitLineConsumer(step), lineBatch)
 		g.Go(func() error {
 			return consume.Batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.release(ctx, msgs) })
 		})
 	}
-	err := g.Wait()
-	attempts.Wait()
+	g.Go(func() error { w.dispatch(ctx, results); return nil })
+	g.Go(func() error { w.watch(ctx); return nil })
+	err := g.Wait() // the attempts included
+	w.giveBack(context.WithoutCancel(ctx))
 	close(results)
 	// If the database is away now, results are given up after a while: their
 	// leases run out.
@@ -146,81 +170,18 @@ func (w *Worker) source(consumer jetstream.ConsumerConfig, batch int) consume.So
 	return consume.Source{Stream: w.streams.DeliveriesStream(), Consumer: consumer, MaxBatch: batch}
 }
 
-// take claims messages as slots become free and starts their attempts.
-func (w *Worker) take(ctx context.Context, msgs []jetstream.Msg, attempts *sync.WaitGroup, results chan<- result) {
-	for len(msgs) > 0 {
-		n := w.acquire(ctx, len(msgs))
-		if n == 0 { // stopping: another replica gets them at once
-			for _, m := range msgs {
-				w.sent(m.Nak())
-			}
-			return
-		}
-		started := w.start(ctx, msgs[:n], attempts, results)
-		w.slots.Release(int64(n - started))
-		msgs = msgs[n:]
-	}
-}
-
-// acquire waits for a slot and takes up to most of them, as many as are free.
-// It returns 0 if ctx ends first.
-func (w *Worker) acquire(ctx context.Context, most int) (n int) {
-	if w.slots.Acquire(ctx, 1) != nil {
-		return 0
-	}
-	for n = 1; n < most && w.slots.TryAcquire(1); n++ {
-	}
-	return n
-}
-
-// start claims messages and starts an attempt for each that was claimed. It
-// returns how many: each frees its slot when it ends.
-func (w *Worker) start(ctx context.Context, msgs []jetstream.Msg, attempts *sync.WaitGroup, results chan<- result) int {
-	var work []claimed
-	var begun time.Time                  // the leases are younger than this
-	finish := context.WithoutCancel(ctx) // what was begun is finished
-	err := retry.Until(ctx, w.log, "PostgreSQL to claim deliveries", func(context.Context) (err error) {
-		if w.unsettled.Load() {
-			return errors.New("results are to be taken first")
-		}
-		begun = time.Now()
-		work, err = w.claim(finish, msgs)
-		return err
-	})
-	if err == nil {
-		err = w.bodies(finish, work)
-		if err == nil && time.Since(begun) > leaseMargin/2 {
-			err = errors.New("claiming took so long that an attempt could outlast its lease")
-		}
-		if err != nil {
-			// Claimed, but not to be attempted: the leases run out.
-			w.log.Error().Err(err).Int("deliveries", len(work)).Msg("claimed deliveries given up")
-		}
-	}
-	if err != nil {
-		return 0
-	}
-	for _, c := range work {
-		attempts.Go(func() {
-			defer w.slots.Release(1)
-			results <- w.attempt(finish, c)
-		})
-	}
-	return len(work)
-}
-
 // attempt makes one attempt and judges it. A panic is a fault of ours: it ends
 // this attempt, not the service.
-func (w *Worker) attempt(ctx context.Context, c claimed) (r result) {
+func (w *Worker) attempt(ctx context.Context, it *item) (r result) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.log.Error().Stringer("delivery_id", c.DeliveryID).Any("panic", p).Bytes("stack", debug.Stack()).Msg("attempt panicked")
-			r = result{claimed: c, Response: Response{Outcome: Outcome{Class: classInterrupted, Message: "The attempt was cut off by a fault of ours."}}}
-			r.verdict = judge(w.cfg.Schedule, c.Attempt, r.Outcome, random)
+			w.log.Error().Stringer("delivery_id", it.DeliveryID).Any("panic", p).Bytes("stack", debug.Stack()).Msg("attempt panicked")
+			r = result{item: it, Response: Response{Outcome: Outcome{Class: classInterrupted, Message: "The attempt was cut off by a fault of ours."}}}
+			r.at, r.verdict = w.now(), w.judge(r)
 		}
 	}()
-	r = result{claimed: c, Response: post(ctx, w.client, c.Attempt, w.cfg.AttemptTimeout)}
-	r.verdict = judge(w.cfg.Schedule, c.Attempt, r.Outcome, random)
+	r = result{item: it, Response: post(ctx, w.client, it.Attempt, w.cfg.AttemptTimeout)}
+	r.at, r.verdict = w.now(), w.judge(r)
 	return r
 }
 

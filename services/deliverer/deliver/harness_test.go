@@ -64,6 +64,7 @@ func config(e *steptest.Env) deliver.Config {
 		AttemptTimeout:   5 * time.Second,
 		Schedule:         deliver.Schedule{50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond},
 		Concurrency:      16,
+		PerEndpoint:      10,
 		AllowCIDRs:       []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}
 }

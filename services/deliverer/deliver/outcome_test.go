@@ -109,32 +109,3 @@ func TestScheduleText(t *testing.T) {
 		}
 	}
 }
-
-func TestJudge(t *testing.T) {
-	t.Parallel()
-	s := Schedule{time.Second, time.Minute}
-	none := func() float64 { return 0 }
-	failure := answered(500)
-	for _, tt := range []struct {
-		name     string
-		failures int
-		outcome  Outcome
-		want     verdict
-	}{
-		{"success: nothing follows", 0, answered(204), verdict{}},
-		{"first failure: first step", 0, failure, verdict{step: time.Second, wait: time.Second}},
-		{"second failure: second step", 1, failure, verdict{step: time.Minute, wait: time.Minute}},
-		{"schedule spent: exhausted", 2, failure, verdict{reason: "exhausted"}},
-		{"410: disabled, whatever the schedule has left", 0, answered(410), verdict{reason: "endpoint_disabled"}},
-		{"refused address: retried, as an edit may mend it", 0, Outcome{Class: classRefused}, verdict{step: time.Second, wait: time.Second}},
-		{"refused address to the end: says so", 2, Outcome{Class: classRefused}, verdict{reason: "refused_address"}},
-		{"cut off by us: does not spend the schedule", 2, Outcome{Class: classInterrupted}, verdict{step: time.Second, wait: time.Second}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			if got := judge(s, Attempt{Failures: tt.failures}, tt.outcome, none); got != tt.want {
-				t.Errorf("got %+v, want %+v", got, tt.want)
-			}
-		})
-	}
-}

@@ -40,10 +40,11 @@ type Attempt struct {
 // A Response is what the log keeps of an attempt's end.
 type Response struct {
 	Outcome
-	Took      time.Duration // from before the dial to the last byte read
-	Headers   []byte        // "Name: value" lines, at most maxResponseHeaders
-	Body      []byte        // at most maxResponseBody
-	Truncated bool          // the body was longer
+	Took       time.Duration // from before the dial to the last byte read
+	Headers    []byte        // "Name: value" lines, at most maxResponseHeaders
+	Body       []byte        // at most maxResponseBody
+	Truncated  bool          // the body was longer
+	RetryAfter time.Duration
 }
 
 // request is the POST of an attempt, signed at a time.

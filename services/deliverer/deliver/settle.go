@@ -2,7 +2,8 @@ package deliver
 
 import (
 	"context"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,13 +16,6 @@ import (
 	"github.com/cardwire/cardwire/sql/db"
 )
 
-// Reasons why a delivery ends as failed.
-const (
-	reasonExhausted = "exhausted"
-	reasonRefused   = "refused_address"
-	reasonDisabled  = "endpoint_disabled"
-)
-
 const (
 	// settleBatch is the most results of one transaction.
 	settleBatch = 500
@@ -32,42 +26,10 @@ const (
 
 // A result is an attempt that has ended.
 type result struct {
-	claimed
+	*item
 	Response
 	verdict
-}
-
-// A verdict is what follows from an outcome.
-type verdict struct {
-	reason string        // why no attempt follows a failure; empty if one does
-	step   time.Duration // the delay line to wait in
-	wait   time.Duration // until the next attempt
-}
-
-// judge decides what follows from the outcome of an attempt.
-func judge(s Schedule, a Attempt, o Outcome, rnd func() float64) verdict {
-	if o.Success {
-		return verdict{}
-	}
-	if o.Gone() {
-		return verdict{reason: reasonDisabled}
-	}
-	if o.Class == classInterrupted { // ours: it does not spend the schedule
-		step := time.Second
-		if len(s) > 0 {
-			step = s[0]
-		}
-		return verdict{step: step, wait: step}
-	}
-	step, wait, ok := s.After(a.Failures+1, rnd)
-	switch {
-	case ok:
-		return verdict{step: step, wait: wait}
-	case o.Class == classRefused:
-		return verdict{reason: reasonRefused}
-	default:
-		return verdict{reason: reasonExhausted}
-	}
+	at time.Time // when it ended
 }
 
 // settleAll settles results in batches until results closes: what has come in
@@ -100,39 +62,40 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 	}
 	w.toLines(work, batch, waiting)
 	for _, r := range batch {
-		w.sent(r.msg.Ack())
+		w.ack(r.item)
 		w.report(r)
 	}
 }
 
+// write commits a batch: the attempts and their deliveries, and what the owners
+// and operators are to know of.
 func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.SettleAttemptsRow, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	p, gone := params(batch)
-	if len(gone) == 0 {
+	p, news := params(batch), newsOf(batch)
+	if news.none() {
 		return w.queries.SettleAttempts(ctx, p)
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		q := w.queries.WithTx(tx)
-		if waiting, err = q.SettleAttempts(ctx, p); err != nil {
+		if waiting, err = w.queries.WithTx(tx).SettleAttempts(ctx, p); err != nil {
 			return err
 		}
-		return q.DisableGoneEndpoints(ctx, gone)
+		return w.tell(ctx, tx, news)
 	})
 	return waiting, err
 }
 
-// params lays a batch out in columns, and lists the endpoints that are gone.
-func params(batch []result) (p db.SettleAttemptsParams, gone []uuid.UUID) {
+// params lays a batch out in columns.
+func params(batch []result) (p db.SettleAttemptsParams) {
+	answering := make(map[uuid.UUID]bool)
 	for _, r := range batch {
 		outcome, failures := "failure", r.Failures+1
 		switch {
 		case r.Success:
 			outcome, failures = "success", r.Failures
+			answering[r.EndpointID] = true
 		case r.Class == classInterrupted:
 			outcome, failures = "interrupted", r.Failures
-		case r.Gone():
-			gone = append(gone, r.EndpointID)
 		}
 		p.Ids = append(p.Ids, r.DeliveryID)
 		p.Ns = append(p.Ns, int32(r.N))
@@ -145,11 +108,13 @@ func params(batch []result) (p db.SettleAttemptsParams, gone []uuid.UUID) {
 		p.ResponseBodies = append(p.ResponseBodies, r.Body)
 		p.Truncated = append(p.Truncated, r.Truncated)
 		p.Waits = append(p.Waits, r.wait.Seconds())
+		p.WaitsFor = append(p.WaitsFor, r.waitsFor)
 		p.Reasons = append(p.Reasons, r.reason)
 		p.Failures = append(p.Failures, int32(failures))
 	}
+	p.Answering = slices.Collect(maps.Keys(answering))
 	p.Low, p.High = delivery.Bounds(p.Ids)
-	return p, gone
+	return p
 }
 
 // toLines puts what waits for another attempt into its delay line.
@@ -165,7 +130,7 @@ func (w *Worker) toLines(ctx context.Context, batch []result, waiting []db.Settl
 	}
 	var msgs []*nats.Msg
 	for _, r := range batch {
-		if at, ok := due[r.DeliveryID]; ok {
+		if at, ok := due[r.DeliveryID]; ok && r.waitsFor == "" {
 			d := delivery.Delivery{ID: r.DeliveryID, EventID: r.EventID, EndpointID: r.EndpointID, NotBefore: at}
 			msgs = append(msgs, d.WaitMsg(r.step))
 		}
@@ -195,8 +160,9 @@ func (w *Worker) report(r result) {
 		e.Str("error_class", r.Class).Str("reason", r.reason)
 	default:
 		e.Str("error_class", r.Class).Dur("wait_ms", r.wait)
+		if r.waitsFor != "" {
+			e.Str("waits_for", r.waitsFor)
+		}
 	}
 	e.Msg("delivery attempted")
 }
-
-func random() float64 { return rand.Float64() }

@@ -1,6 +1,7 @@
 // Package sweep finds deliveries that are due and have no message, and attempts
 // whose process died, and publishes them again. It is why whatever the broker
-// loses costs a delay and no delivery.
+// loses costs a delay and no delivery. It also publishes what waited for a time
+// in PostgreSQL, longer than a delay line makes it wait.
 package sweep
 
 import (
@@ -113,7 +114,14 @@ func (s *Sweeper) Once(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
 	}
-	msgs := make([]*nats.Msg, 0, len(expired)+len(due))
+	timed, err := s.queries.TakeTimedDeliveries(ctx, maxRows)
+	if err != nil {
+		return fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
+	}
+	msgs := make([]*nats.Msg, 0, len(expired)+len(due)+len(timed))
+	for _, row := range timed {
+		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
+	}
 	for _, row := range expired {
 		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
 	}
@@ -124,7 +132,7 @@ func (s *Sweeper) Once(ctx context.Context) error {
 		return nil
 	}
 	errs, ok := streams.PublishAll(ctx, s.js, msgs)
-	s.log.Info().Int("leases_expired", len(expired)).Int("deliveries_due", len(due)).Bool("published", ok).Msg("deliveries swept")
+	s.log.Info().Int("leases_expired", len(expired)).Int("deliveries_due", len(due)).Int("deliveries_timed", len(timed)).Bool("published", ok).Msg("deliveries swept")
 	if !ok { // marked as swept, they are found again after the grace
 		return fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
 	}

@@ -1,92 +1,150 @@
-// Command bench measures the pipeline: deliveries per second, the time from
-// publish to receipt, and memory. It starts what it needs, on loopback: a
-// PostgreSQL with durable settings, and in this process the broker, fan-out,
-// deliverer, sweeper and a receiver.
+// Command bench measures the pipeline as it would run: each service, the
+// broker, PostgreSQL and a receiver as processes of their own, on loopback and
+// a disk with durable settings. It starts what it needs, on free ports, and
+// leaves nothing behind.
+//
+// Services take their other settings from the environment, such as
+// DELIVER_CONCURRENCY.
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
-
-	"github.com/cardwire/cardwire/services/internal/process"
 )
 
 type config struct {
-	Events    int           `default:"20000" help:"Events of the throughput scenario, published as fast as the stream takes them."`
-	Rate      int           `default:"100" help:"Events per second of the latency scenario, at fixed times."`
-	Seconds   int           `default:"20" help:"Length of the latency scenario."`
-	Endpoints int           `default:"1" help:"Endpoints that get each event."`
-	Bytes     int           `default:"512" help:"Size of an event's body (200 to 262144)."`
-	Runs      int           `default:"3" help:"Runs of the throughput scenario; the median counts."`
-	NATSConf  string        `default:"nats.conf" help:"Configuration of the broker."`
-	JSON      bool          `help:"Print JSON instead of a table."`
-	Limit     time.Duration `default:"5m" help:"Give up a scenario that takes longer."`
+	Scenario []string `help:"Scenarios to run, separated by commas; all if none is given. ${scenarios}" json:"scenarios"`
+	Runs     int      `default:"1" help:"How often to run each." json:"runs"`
+	Scale    float64  `default:"1" help:"Multiplies the scenarios' own counts and times." json:"scale"`
+
+	Events  int `help:"Events of a scenario. 0 is the scenario's own count, as for what follows." json:"events,omitempty"`
+	Rate    int `help:"Events per second where a scenario publishes at a rate." json:"rate,omitempty"`
+	Seconds int `help:"Length of a scenario at a rate." json:"seconds,omitempty"`
+	Bytes   int `help:"Size of an event's body (${minBytes} to 262144)." json:"bytes,omitempty"`
+
+	Sync     string        `default:"1s" help:"The broker's sync_interval: a duration, or always." json:"sync"`
+	Schedule string        `default:"30s,5m,30m" help:"RETRY_SCHEDULE of the deliverer." json:"schedule"`
+	Patience time.Duration `default:"45s" help:"What was not received when nothing has come for so long is lost." json:"patience"`
+	Limit    time.Duration `default:"10m" help:"What was not received so long after the last publish is lost." json:"limit"`
+
+	NATSConf string `default:"nats.conf" help:"Configuration of the broker." json:"-"`
+	Dir      string `help:"Where to put the data meanwhile. It must be on a real disk. The system's temporary directory if empty." json:"-"`
+	Bin      string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
+	JSON     string `help:"File to write the results to." json:"-"`
+	Profile  string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
+	Rows     int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
+	Waiting  int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 
-// A report is what bench prints.
-type report struct {
-	Date       time.Time `json:"date"`
-	Go         string    `json:"go"`
-	CPUs       int       `json:"cpus"`
-	Config     config    `json:"config"`
-	Throughput []run     `json:"throughput"`
-	Latency    quantiles `json:"latency"`
-	RSS        rss       `json:"memory"`
-	Median     float64   `json:"deliveriesPerSecond"`
-	Bare       float64   `json:"barePostsPerSecond"`
+type cli struct {
+	Run      config      `cmd:"" default:"withargs" help:"Measure."`
+	Broker   brokerCmd   `cmd:"" hidden:""`
+	Receiver receiverCmd `cmd:"" hidden:""`
 }
 
 func main() {
-	var cfg config
-	kong.Parse(&cfg, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."))
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer cancel()
-	process.LimitMemory()
-	if err := bench(ctx, cfg); err != nil {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name+": "+s.about)
+	}
+	var c cli
+	k := kong.Parse(&c, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."),
+		kong.Vars{"scenarios": strings.Join(names, "; ") + ".", "minBytes": fmt.Sprint(minBytes)})
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	k.BindTo(ctx, (*context.Context)(nil))
+	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		cancel()
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, cfg config) error {
-	if cfg.Bytes < minBytes || cfg.Bytes > 262144 || cfg.Events < 1 || cfg.Rate < 1 || cfg.Seconds < 1 || cfg.Endpoints < 1 || cfg.Runs < 1 {
-		return fmt.Errorf("--bytes must be %d to 262144, and counts at least 1", minBytes)
+// Validate says what is wrong with a flag. It is called by the flag parser.
+func (c config) Validate() error {
+	for _, name := range c.Scenario {
+		if !slices.ContainsFunc(scenarios, func(s scenario) bool { return s.name == name }) {
+			return fmt.Errorf("--scenario: there is no %q", name)
+		}
 	}
-	r := report{Date: time.Now().UTC(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Config: cfg}
-	s, err := start(ctx, cfg)
+	switch {
+	case c.Bytes != 0 && (c.Bytes < minBytes || c.Bytes > 262144):
+		return fmt.Errorf("--bytes: must be %d to 262144, not %d", minBytes, c.Bytes)
+	case c.Events < 0 || c.Rate < 0 || c.Seconds < 0 || c.Runs < 1 || c.Scale <= 0:
+		return errors.New("counts must be positive")
+	}
+	return nil
+}
+
+// Run runs the scenarios and prints what came of them, also when one failed.
+func (c config) Run(ctx context.Context) (err error) {
+	begun := time.Now()
+	l, err := openLab(ctx, c, os.Stderr)
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	if r.Latency, err = s.latency(ctx); err != nil {
-		return fmt.Errorf("latency: %w", err)
-	}
-	r.RSS.AfterLatency = resident()
-	for range cfg.Runs {
-		one, err := s.throughput(ctx)
-		if err != nil {
-			return fmt.Errorf("throughput: %w", err)
+	defer func() {
+		if len(l.results) > 0 {
+			r := l.report(begun)
+			r.print(os.Stdout)
+			if c.JSON != "" {
+				err = errors.Join(err, r.write(c.JSON))
+			}
 		}
-		r.Throughput = append(r.Throughput, one)
+		err = errors.Join(err, l.close())
+	}()
+	for l.run = 1; l.run <= c.Runs; l.run++ {
+		for _, s := range scenarios {
+			if len(c.Scenario) > 0 && !slices.Contains(c.Scenario, s.name) {
+				continue
+			}
+			l.say("%s: %s", s.name, s.about)
+			if err := s.run(ctx, l); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
 	}
-	r.RSS.AfterThroughput, r.RSS.Peak = resident(), peak()
-	r.Median = median(r.Throughput)
-	if r.Bare, err = s.bare(ctx); err != nil {
-		return fmt.Errorf("bare posts: %w", err)
+	return l.checkLosses()
+}
+
+// checkLosses fails if anything was lost: that is no matter of speed.
+func (l *lab) checkLosses() (err error) {
+	for _, r := range l.results {
+		if r.Lost > 0 {
+			err = errors.Join(err, fmt.Errorf("%s, %s: %d of %d deliveries were not received in time", r.Scenario, r.Case, r.Lost, r.Expected))
+		}
 	}
-	if cfg.JSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+	return err
+}
+
+// count is a number of a scenario: the one of a flag, or else its own, scaled.
+func (c config) count(flag, own int) int {
+	if flag > 0 {
+		return flag
 	}
-	r.print(os.Stdout)
-	return nil
+	return max(1, int(float64(own)*c.Scale))
+}
+
+func (c config) seconds(own int) int { return c.count(c.Seconds, own) }
+
+func (c config) bytes(own int) int {
+	if c.Bytes > 0 {
+		return c.Bytes
+	}
+	return own
+}
+
+func (c config) rate(own int) int {
+	if c.Rate > 0 {
+		return c.Rate
+	}
+	return own
 }

@@ -1,63 +1,169 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"runtime"
 	"strings"
 	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// rss is the resident memory of this process, receiver and publisher included,
-// in bytes.
-type rss struct {
-	AfterLatency    int64 `json:"afterLatency"`
-	AfterThroughput int64 `json:"afterThroughput"`
-	Peak            int64 `json:"peak"`
+// A report is what bench writes as JSON.
+type report struct {
+	Date     time.Time `json:"date"`
+	Go       string    `json:"go"`
+	CPUs     int       `json:"cpus"`
+	Settings config    `json:"settings"`
+	Results  []result  `json:"results"`
+	Figures  []figure  `json:"figures"`
 }
 
-// resident and peak read /proc; where there is none they are 0.
-func resident() int64 { return status("VmRSS:") }
-func peak() int64     { return status("VmHWM:") }
+// A result is what came of one case of a scenario.
+type result struct {
+	Scenario  string  `json:"scenario"`
+	Case      string  `json:"case"`
+	Run       int     `json:"run"`
+	Bytes     int     `json:"bodyBytes"`
+	Rate      int     `json:"eventsPerSecond,omitempty"` // 0: as fast as the stream takes them
+	Expected  int     `json:"expectedDeliveries"`        // to the receivers that are measured
+	Received  int     `json:"receivedDeliveries"`
+	Lost      int     `json:"lost"` // not received within --patience or --limit
+	Repeats   int     `json:"repeats"`
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"deliveriesPerSecond"`
+	// Latency is from the time that an event was due to be published until its
+	// first receipt; only where events are published at a rate.
+	Latency *quantiles `json:"latency,omitempty"`
+	Costs   costs      `json:"costs"`
+	Bare    bare       `json:"bare"`
+	// PerSecond as a share of the bare limits, unless events are published at a rate.
+	OfPosts float64 `json:"ofBarePosts,omitempty"`
+	OfRows  float64 `json:"ofBareRows,omitempty"`
+}
 
-func status(field string) (bytes int64) {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+// A figure is what a scenario says besides its results, such as how two of its
+// cases compare.
+type figure struct {
+	Scenario string  `json:"scenario"`
+	Run      int     `json:"run"`
+	What     string  `json:"what"`
+	Value    float64 `json:"value"`
+}
+
+// quantiles are in microseconds.
+type quantiles struct {
+	Count int64 `json:"count"`
+	P50   int64 `json:"p50Microseconds"`
+	P95   int64 `json:"p95Microseconds"`
+	P99   int64 `json:"p99Microseconds"`
+	P999  int64 `json:"p999Microseconds"`
+	Max   int64 `json:"maxMicroseconds"`
+}
+
+// newQuantiles is of what a group received. What it has not received of want
+// counts as the longest: what is missing must not make the rest look good.
+func newQuantiles(t tally, want int) *quantiles {
+	h := newHistogram()
+	if t.Late != nil {
+		h = hdrhistogram.Import(t.Late)
+	}
+	for range max(0, want-t.Distinct) {
+		record(h, longest)
+	}
+	return &quantiles{
+		Count: h.TotalCount(), P50: h.ValueAtQuantile(50), P95: h.ValueAtQuantile(95), P99: h.ValueAtQuantile(99),
+		P999: h.ValueAtQuantile(99.9), Max: h.Max(),
+	}
+}
+
+// ratio is a over b, and 0 if there is no b.
+func ratio(a, b float64) float64 {
+	if b == 0 {
 		return 0
 	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, field); ok {
-			var kb int64
-			if _, err := fmt.Sscan(rest, &kb); err == nil {
-				return kb << 10
-			}
-		}
-	}
-	return 0
+	return a / b
 }
 
-func median(runs []run) float64 {
-	rates := make([]float64, len(runs))
-	for i, r := range runs {
-		rates[i] = r.PerSecond
-	}
-	slices.Sort(rates)
-	return rates[len(rates)/2]
-}
+// columns are the processes in the table, in the order of the pipeline.
+var columns = [...]string{"views", "broker", "webhooks", "deliverer", postgresName, "receiver", selfName}
 
 func (r report) print(out io.Writer) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	defer w.Flush()
-	ms := func(us int64) float64 { return float64(us) / 1000 }
-	mb := func(b int64) float64 { return float64(b) / (1 << 20) }
-	fmt.Fprintf(w, "%s, %s, %d CPUs, %d endpoint(s) per event, bodies of %d bytes\n\n", r.Date.Format("2006-01-02"), r.Go, r.CPUs, r.Config.Endpoints, r.Config.Bytes)
-	for i, t := range r.Throughput {
-		fmt.Fprintf(w, "throughput, run %d\t%.0f deliveries/s\t%d in %.1f s, %d attempts committed, %d repeats\n", i+1, t.PerSecond, t.Deliveries, t.Took.Seconds(), t.Attempts, t.Repeats)
+	fmt.Fprintf(out, "%s, %s, %d CPUs, sync_interval %s\n\n", r.Date.Format(time.DateOnly), r.Go, r.CPUs, r.Settings.Sync)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "scenario\tcase\trun\tdeliveries\t/s\tof bare POSTs\tof bare rows\tp50 ms\tp95\tp99\tp99.9\tmax\tbare p50\tp99\tlost\trepeats\t")
+	for _, r := range r.Results {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%.0f\t%s\t%s\t%s\t%s\t%d\t%d\t\n", r.Scenario, r.Case, r.Run, r.Received, r.PerSecond,
+			share(r.OfPosts, r.Bare.Posts), share(r.OfRows, r.Bare.Rows), r.Latency.cells(), r.Bare.Latency.short(), r.Lost, r.Repeats)
 	}
-	fmt.Fprintf(w, "throughput, median\t%.0f deliveries/s\t%.2f of the bare limit: signed POSTs with nothing between, %.0f/s\n", r.Median, r.Median/r.Bare, r.Bare)
-	l := r.Latency
-	fmt.Fprintf(w, "publish to receipt at %d events/s\tp50 %.1f ms\tp95 %.1f, p99 %.1f, p99.9 %.1f, max %.1f ms of %d, %d repeats\n",
-		l.Rate, ms(l.P50), ms(l.P95), ms(l.P99), ms(l.P999), ms(l.Max), l.Count, l.Repeats)
-	fmt.Fprintf(w, "resident, all but PostgreSQL\t%.0f MB\tpeak %.0f MB, after the latency scenario %.0f MB\n", mb(r.RSS.AfterThroughput), mb(r.RSS.Peak), mb(r.RSS.AfterLatency))
+	_ = w.Flush()
+	fmt.Fprintln(out, "\nper 1,000 deliveries: seconds of processor; peak of resident memory in MB")
+	fmt.Fprintln(w, "scenario\tcase\trun\t"+strings.Join(columns[:], "\t")+"\tall but receiver, bench\tWAL B/delivery\tstream B\tbroker disk B\t")
+	for _, r := range r.Results {
+		fmt.Fprintf(w, "%s\t%s\t%d\t", r.Scenario, r.Case, r.Run)
+		var cpu float64
+		var memory int64
+		for _, name := range columns {
+			fmt.Fprintf(w, "%.2f; %d\t", r.Costs.CPU[name], r.Costs.Memory[name]>>20)
+			if name != "receiver" && name != selfName {
+				cpu, memory = cpu+r.Costs.CPU[name], memory+r.Costs.Memory[name]
+			}
+		}
+		fmt.Fprintf(w, "%.2f; %d\t%.0f\t%.0f\t%.0f\t\n", cpu, memory>>20, r.Costs.WAL, r.Costs.StreamBytes, r.Costs.BrokerWritten)
+	}
+	_ = w.Flush()
+	if len(r.Figures) > 0 {
+		fmt.Fprintln(out)
+	}
+	for _, f := range r.Figures {
+		fmt.Fprintf(out, "%s, run %d: %s: %.2f\n", f.Scenario, f.Run, f.What, f.Value)
+	}
+}
+
+// cells are the columns of a latency, in ms.
+func (q *quantiles) cells() string {
+	if q == nil {
+		return "\t\t\t\t"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", ms(q.P50), ms(q.P95), ms(q.P99), ms(q.P999), ms(q.Max))
+}
+
+func (q *quantiles) short() string {
+	if q == nil {
+		return "\t"
+	}
+	return ms(q.P50) + "\t" + ms(q.P99)
+}
+
+func ms(us int64) string { return fmt.Sprintf("%.1f", float64(us)/1000) }
+
+// share is a ratio to a bare limit, with the limit; empty where there is none.
+func share(ratio, limit float64) string {
+	if ratio == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f of %.0f/s", ratio, limit)
+}
+
+// report is what the lab has measured.
+func (l *lab) report(begun time.Time) report {
+	return report{
+		Date: begun.UTC(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Settings: l.cfg,
+		Results: l.results, Figures: l.figures,
+	}
+}
+
+func (r report) write(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
 }

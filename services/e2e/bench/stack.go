@@ -4,192 +4,252 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/streams"
-	"github.com/cardwire/cardwire/services/deliverer/deliver"
-	"github.com/cardwire/cardwire/services/deliverer/sweep"
-	"github.com/cardwire/cardwire/services/internal/broker"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/services/webhooks/endpoints"
-	"github.com/cardwire/cardwire/services/webhooks/fanout"
 	"github.com/cardwire/cardwire/sql/migrations"
-	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
-// schedule is the default one: no receiver of the bench fails, so nothing waits.
-var schedule = deliver.Schedule{30 * time.Second, 5 * time.Minute, 30 * time.Minute}
+// startTime bounds the start of a stack on a busy machine.
+const startTime = 2 * time.Minute
 
-// A stack is all that is measured, running.
+// A stack is all that is measured, running, on a fresh database and a fresh
+// store of the broker: each service, the broker and the receiver as a process
+// of its own.
 type stack struct {
-	cfg      config
-	pub      *events.Publisher
+	*lab
+	dir      string
+	database string
 	pool     *pgxpool.Pool
-	user     uuid.UUID
-	url      string
-	secret   string
-	received atomic.Pointer[sink]
-	closers  []func() // in order of opening
+	serial   string // the encryption keyset, as a setting
+	keyset   *secrets.Keyset
+	children map[string]*child
+	// URLs of the receiver: a host that is well, one that fails, one that
+	// hangs, and one that refuses connections.
+	well, fails, hangs, refuses string
+	views                       string // URL of the views service
+	pub                         *events.Publisher
+	js                          jetstream.JetStream // as operator
+	closers                     []func()            // in order of opening
 }
 
-// stop closes what was opened, the last first.
+// stop ends what was started, the last first, and removes its files.
 func (s *stack) stop() {
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		s.closers[i]()
 	}
 }
 
-func start(ctx context.Context, cfg config) (s *stack, err error) {
-	s = &stack{cfg: cfg, user: uuid.Must(uuid.NewV7())}
-	defer func() {
-		if err != nil {
-			s.stop()
-		}
-	}()
-	dir, err := os.MkdirTemp("", "cardwire-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("make directory: %w", err)
+// onStack starts a stack with settings of the services as NAME=value, and
+// calls run with it. A process of it that ends by itself ends run's context.
+func (l *lab) onStack(ctx context.Context, env []string, run func(context.Context, *stack) error) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l.stacks++
+	name := fmt.Sprintf("bench%d", l.stacks)
+	s := &stack{lab: l, dir: filepath.Join(l.dir, name), database: name, children: make(map[string]*child)}
+	defer s.stop()
+	startCtx, stopStart := context.WithTimeout(ctx, startTime)
+	defer stopStart()
+	if err := s.start(startCtx, env, cancel); err != nil {
+		return err
 	}
-	s.closers = append(s.closers, func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL may run as another user
-		return nil, fmt.Errorf("open directory: %w", err)
+	err = s.warmUp(startCtx)
+	if err == nil {
+		err = run(ctx, s)
 	}
-	databaseURL, err := s.startPostgres(ctx, filepath.Join(dir, "postgres"))
-	if err != nil {
-		return nil, err
+	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.Is(err, cause) {
+		err = errors.Join(cause, err)
 	}
-	b, err := broker.Start(broker.Config{File: cfg.NATSConf, StoreDir: filepath.Join(dir, "nats"), Host: "127.0.0.1", Port: -1, Log: zerolog.Nop()})
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, b.Stop)
-	s.startReceiver()
-	if err := s.startSteps(ctx, b, databaseURL); err != nil {
-		return nil, err
-	}
-	nc, err := process.ConnectNATS(b.URL("publisher"), "publisher", zerolog.Nop(), func(error) {})
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, nc.Close)
-	s.pub, err = events.NewPublisher(nc)
-	return s, err
+	return err
 }
 
-func (s *stack) startPostgres(ctx context.Context, dir string) (url string, err error) {
-	bin, err := pgserver.Ensure(ctx, pgserver.Options{Dir: dir})
-	if err != nil {
-		return "", err
+func (s *stack) start(ctx context.Context, env []string, failed func(error)) (err error) {
+	if err := os.Mkdir(s.dir, 0o755); err != nil {
+		return fmt.Errorf("make directory: %w", err)
 	}
-	server, err := pgserver.Start(ctx, pgserver.Config{Bin: bin, Dir: dir, Log: zerolog.Nop()})
-	if err != nil {
-		return "", err
+	s.closers = append(s.closers, func() { _ = os.RemoveAll(s.dir) })
+	if s.serial, err = secrets.NewKeyset(); err != nil {
+		return err
 	}
-	s.closers = append(s.closers, func() { _ = server.Stop(context.WithoutCancel(ctx)) })
-	if err := migrations.Up(ctx, server.URL(), zerolog.Nop()); err != nil {
-		return "", err
+	if s.keyset, err = secrets.ParseKeyset(s.serial); err != nil {
+		return err
 	}
-	s.pool, err = process.OpenDB(ctx, server.URL(), "bench")
-	if err != nil {
-		return "", err
+	if err := s.openDatabase(ctx); err != nil {
+		return err
 	}
-	s.closers = append(s.closers, s.pool.Close)
-	return server.URL(), nil
+	if s.refuses, err = s.refuse(); err != nil {
+		return err
+	}
+	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
+	if err := s.spawn("broker", broker, failed); err != nil {
+		return err
+	}
+	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
+		return err
+	}
+	var users struct{ URLs map[string]string }
+	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &users); err != nil {
+		return err
+	}
+	var receiver struct{ URLs []string }
+	if err := s.children["receiver"].awaitLine(ctx, receiverStarted, &receiver); err != nil {
+		return err
+	}
+	s.well, s.fails, s.hangs = receiver.URLs[0], receiver.URLs[1], receiver.URLs[2]
+	if err := s.startServices(ctx, users.URLs, env, failed); err != nil {
+		return err
+	}
+	return s.connect(users.URLs)
 }
 
-func (s *stack) startReceiver() {
-	s.received.Store(newSink(0))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.received.Load().receive(r)
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	s.url = server.URL
-	s.closers = append(s.closers, server.Close)
-}
-
-// startSteps starts what is measured, each service with connections of its own.
-func (s *stack) startSteps(ctx context.Context, b *broker.Broker, databaseURL string) error {
-	serial, err := secrets.NewKeyset()
+// openDatabase makes the database of this stack, with the schema.
+func (s *stack) openDatabase(ctx context.Context) error {
+	admin, err := pgx.Connect(ctx, s.postgres.URL())
 	if err != nil {
-		return err
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	keyset, err := secrets.ParseKeyset(serial)
-	if err != nil {
-		return err
+	defer admin.Close(context.WithoutCancel(ctx))
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database); err != nil {
+		return fmt.Errorf("create database: %w", err)
 	}
-	for range s.cfg.Endpoints {
-		_, s.secret, err = endpoints.Store{DB: s.pool, Keyset: keyset}.Create(ctx,
-			endpoints.NewEndpoint{UserID: s.user, URL: s.url, Events: []string{events.CardViewed}})
-		if err != nil {
-			return err
-		}
-	}
-	webhooks, err := s.deps(ctx, b, "webhooks", databaseURL)
-	if err != nil {
-		return err
-	}
-	deliverer, err := s.deps(ctx, b, "deliverer", databaseURL)
-	if err != nil {
-		return err
-	}
-	if _, err := streams.EnsureStream(ctx, webhooks.JS, webhooks.Streams.EventsStream()); err != nil {
-		return err
-	}
-	fan, err := fanout.New(fanout.Config{Retention: 24 * time.Hour, FanoutBatch: 500}, webhooks)
-	if err != nil {
-		return err
-	}
-	worker, err := deliver.New(deliver.Config{
-		EncryptionKeyset: serial, AttemptTimeout: 10 * time.Second, Concurrency: 256, Schedule: schedule,
-		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-	}, deliverer)
-	if err != nil {
-		return err
-	}
-	sweeper, err := sweep.New(sweep.Config{SweepInterval: time.Second, SweepGrace: 5 * time.Second}, deliverer)
-	if err != nil {
-		return err
-	}
-	stepCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- process.RunSteps(stepCtx, []process.Step{fan, worker, sweeper}) }()
 	s.closers = append(s.closers, func() {
-		cancel()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			fmt.Fprintln(os.Stderr, "bench: steps ended with:", err)
+		ctx, cancel := context.WithTimeout(context.Background(), startTime)
+		defer cancel()
+		if admin, err := pgx.Connect(ctx, s.postgres.URL()); err == nil {
+			_, _ = admin.Exec(ctx, "DROP DATABASE "+s.database+" WITH (FORCE)")
+			_ = admin.Close(ctx)
 		}
 	})
+	if err := migrations.Up(ctx, s.databaseURL(), zerolog.Nop()); err != nil {
+		return err
+	}
+	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench")
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.pool.Close)
 	return nil
 }
 
-func (s *stack) deps(ctx context.Context, b *broker.Broker, service, databaseURL string) (process.Deps, error) {
-	// Logged as in production, to a file that is thrown away.
-	out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+func (s *stack) databaseURL() string { return s.postgres.DatabaseURL(s.database) }
+
+// refuse takes a port without listening on it: connections are refused, and
+// nobody else gets it.
+func (s *stack) refuse() (url string, err error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
-		return process.Deps{}, fmt.Errorf("open log: %w", err)
+		return "", fmt.Errorf("make a socket: %w", err)
 	}
-	s.closers = append(s.closers, func() { _ = out.Close() })
-	d := process.Deps{Log: process.NewLogger(out, "info"), Mux: http.NewServeMux(), Streams: streams.DefaultConfig()}
-	if d.DB, err = process.OpenDB(ctx, databaseURL, service); err != nil {
-		return d, err
+	s.closers = append(s.closers, func() { _ = syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return "", fmt.Errorf("take a port: %w", err)
 	}
-	s.closers = append(s.closers, d.DB.Close)
-	if d.NATS, err = process.ConnectNATS(b.URL(service), service, d.Log, func(error) {}, b.InProcess()); err != nil {
-		return d, err
+	addr, err := syscall.Getsockname(fd)
+	if err != nil {
+		return "", fmt.Errorf("take a port: %w", err)
 	}
-	s.closers = append(s.closers, d.NATS.Close)
-	d.JS, err = streams.Open(d.NATS)
-	return d, err
+	return fmt.Sprintf("http://127.0.0.1:%d", addr.(*syscall.SockaddrInet4).Port), nil
+}
+
+func (s *stack) spawn(name string, cmd *exec.Cmd, failed func(error)) error {
+	c, err := startChild(s.dir, name, cmd)
+	if err != nil {
+		return err
+	}
+	s.children[name] = c
+	s.closers = append(s.closers, c.stop)
+	go c.watch(failed) // ends with the child
+	return nil
+}
+
+func (s *stack) startServices(ctx context.Context, urls map[string]string, env []string, failed func(error)) error {
+	common := append(os.Environ(),
+		"ADDR=127.0.0.1:0", "DATABASE_URL="+s.databaseURL(), "JWT_SECRET="+uuid.NewString(), "ENCRYPTION_KEYSET="+s.serial,
+		"ALLOW_CIDRS=127.0.0.0/8", "ATTEMPT_TIMEOUT=10s", "VIEWS_RATE=0", "LOG_LEVEL=info", "MIGRATE=false",
+		"PPROF_ADDR="+s.profilesAt(),
+		"RETRY_SCHEDULE="+s.cfg.Schedule)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range services {
+		cmd := exec.Command(filepath.Join(s.bin, name))
+		cmd.Env = append(append(common[:len(common):len(common)], env...), "NATS_URL="+urls[name])
+		if err := s.spawn(name, cmd, failed); err != nil {
+			return err
+		}
+		c := s.children[name]
+		g.Go(func() error {
+			var started struct{ Address string }
+			if err := c.awaitLine(ctx, "service started", &started); err != nil {
+				return err
+			}
+			if c.name == "views" {
+				s.views = "http://" + started.Address
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (s *stack) connect(urls map[string]string) error {
+	publisher, err := process.ConnectNATS(urls["publisher"], "publisher", zerolog.Nop(), func(error) {})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, publisher.Close)
+	if s.pub, err = events.NewPublisher(publisher); err != nil {
+		return err
+	}
+	operator, err := process.ConnectNATS(urls["operator"], "operator", zerolog.Nop(), func(error) {})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, operator.Close)
+	s.js, err = streams.Open(operator)
+	return err
+}
+
+// warmUp takes a few events through, so that connections and plans are there,
+// and then forgets them.
+func (s *stack) warmUp(ctx context.Context) error {
+	const count = 100
+	eps, err := s.register(ctx, 1, 1, func(int) string { return s.well + "/0s/warm-up/0" })
+	if err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	for { // the stream is there once a service has made it
+		_, err := s.js.Stream(ctx, streams.Events)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, jetstream.ErrStreamNotFound) || ctx.Err() != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
+		time.Sleep(poll)
+	}
+	if err := s.flood(ctx, load{count: count, bytes: 512, users: owners(eps)}); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	if got, err := s.awaitReceived(ctx, "warm-up", count, startTime); err != nil || got.Distinct < count {
+		return errors.Join(fmt.Errorf("warm up: %d of %d events were delivered", got.Distinct, count), err)
+	}
+	if err := s.awaitSettled(ctx); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	return s.forget(ctx)
 }

@@ -27,6 +27,14 @@ type Delivery struct {
 	NotBefore time.Time `json:"notBefore,omitzero"`
 }
 
+// What makes a delivery pending: the column trigger of deliveries and attempts.
+const (
+	TriggerEvent   = "event"   // its event was fanned out
+	TriggerTest    = "test"    // the same, of a test event
+	TriggerResend  = "resend"  // its owner had it sent again
+	TriggerRecover = "recover" // a recovery had it sent again, or made it
+)
+
 // ID derives the id of a delivery: the 48 bits of time of the event's id, then
 // bits of a hash of event and endpoint, in the form of a UUIDv7. The same pair
 // always gives the same id, and ids sort by the time of their events.

@@ -97,7 +97,8 @@ func (k *Keeper) ensure(ctx context.Context, from, to time.Time) (int32, error) 
 	return made, nil
 }
 
-// drop drops what lies wholly before retention, one table at a time.
+// drop drops what lies wholly before retention, one table at a time, and then
+// what was counted of those days.
 func (k *Keeper) drop(ctx context.Context) error {
 	before := k.now().UTC().Add(-k.retention).Truncate(day)
 	for dropped := 0; ; dropped++ {
@@ -108,6 +109,9 @@ func (k *Keeper) drop(ctx context.Context) error {
 		if n == 0 {
 			if dropped > 0 {
 				k.log.Info().Int("tables", dropped).Str("before", before.Format(time.DateOnly)).Msg("partitions dropped")
+			}
+			if _, err := db.New(k.pool).DeleteOldCounts(ctx, before); err != nil {
+				return fmt.Errorf("delete counts of days before %s: %w", before.Format(time.DateOnly), err)
 			}
 			return nil
 		}

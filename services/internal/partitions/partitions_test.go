@@ -130,12 +130,25 @@ func TestPartitionsAreDroppedWhenAllOfADayIsBeyondRetention(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	makeToday(t, keeper(pool, noon, 2))
+	for d := range time.Duration(4) {
+		id := idAt(t, noon.Add(d*day))
+		if _, err := pool.Exec(t.Context(), `INSERT INTO deliveries (id, event_id, endpoint_id, event_type) VALUES ($1, $1, $1, 'x')`, id); err != nil {
+			t.Fatal(err)
+		}
+	}
 	later := noon.Add(3 * day) // 4 March: kept from 2 March 12:00 on
 	if err := keeper(pool, later, 2).drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"20260302", "20260303", "20260304"}, tables(t, pool)); diff != "" {
 		t.Error(diff)
+	}
+	var counted, there int
+	if err := pool.QueryRow(t.Context(), `SELECT sum(n), (SELECT count(*) FROM deliveries) FROM delivery_counts`).Scan(&counted, &there); err != nil {
+		t.Fatal(err)
+	}
+	if counted != 3 || there != 3 {
+		t.Errorf("%d deliveries of kept days are counted and %d are there, want 3", counted, there)
 	}
 }
 

@@ -16,6 +16,8 @@ type Config struct {
 	LogLevel        string        `env:"LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" help:"Least level to log: trace, debug, info, warn, error."`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" default:"30s" help:"How long work in flight may take to finish after SIGTERM; for the deliverer 5s more than ATTEMPT_TIMEOUT. A second signal ends it at once."`
 
+	PprofAddr string `env:"PPROF_ADDR" help:"Loopback address to serve Go's profiles on, such as 127.0.0.1:6060. Empty serves none."`
+
 	StreamReplicas int           `env:"STREAM_REPLICAS" default:"1" help:"Copies of each stream when it is created: 1, or 3 or 5 in a cluster."`
 	EventsMaxAge   time.Duration `env:"EVENTS_MAX_AGE" default:"720h" help:"How long the stream keeps events when it is created: how far back a replay reaches."`
 	EventsMaxBytes int64         `env:"EVENTS_MAX_BYTES" default:"10737418240" help:"How many bytes of events the stream keeps when it is created. When full, events go to the outbox."`

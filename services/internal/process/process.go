@@ -183,6 +183,12 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 		return err
 	}
 
+	if cfg.PprofAddr != "" {
+		if err := ServeProfiles(ctx, cfg.PprofAddr, log); err != nil {
+			return errors.Join(&SettingError{err}, server.Close())
+		}
+	}
+
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Serve(ctx) })
 	g.Go(func() error {

@@ -181,6 +181,7 @@ func TestWrongSettingsAreKnownAtOnce(t *testing.T) {
 		{"replicas", func(c *process.Config) { c.StreamReplicas = 2 }, "STREAM_REPLICAS: must be 1, 3 or 5, not 2"},
 		{"age", func(c *process.Config) { c.EventsMaxAge = time.Minute }, "EVENTS_MAX_AGE: must be at least 1h"},
 		{"bytes", func(c *process.Config) { c.EventsMaxBytes = 1 }, "EVENTS_MAX_BYTES: must be at least 1048576"},
+		{"profiles for all the world", func(c *process.Config) { c.PprofAddr = "0.0.0.0:0" }, "PPROF_ADDR: must be a loopback address"},
 		{"shutdown", func(c *process.Config) { c.ShutdownTimeout = 0 }, "SHUTDOWN_TIMEOUT: must be positive"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

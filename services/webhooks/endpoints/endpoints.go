@@ -8,8 +8,11 @@ import (
 	"fmt"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/events/outbox"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/egress"
 	"github.com/cardwire/cardwire/services/internal/process"
@@ -23,6 +26,8 @@ type API struct {
 	store    Store
 	verifier *auth.Verifier
 	guard    *egress.Guard
+	js       jetstream.JetStream
+	relay    *outbox.Relay
 	huma     huma.API
 }
 
@@ -43,8 +48,12 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ALLOW_CIDRS: %w", err)
 	}
+	pub, err := events.NewPublisher(d.NATS)
+	if err != nil {
+		return nil, err
+	}
 	a := &API{
-		cfg: cfg, log: d.Log, verifier: verifier, guard: guard,
+		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
 		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)
@@ -56,10 +65,13 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	return a, nil
 }
 
-// Run blocks until ctx ends. Requests are served from d.Mux, by whoever serves that.
+// Run relays the outbox until ctx ends. Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
-	<-ctx.Done()
+	err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
+	if err != nil {
+		return fmt.Errorf("relay outbox: %w", err)
+	}
 	return nil
 }
 

@@ -20,6 +20,22 @@ const retryAfter = "2"
 // longer: retention took it.
 var errNoDelivery = errors.New("no such delivery")
 
+// errNoRecovery means that the endpoint has no such recovery.
+var errNoRecovery = errors.New("no such recovery")
+
+// A conflictError is a request that what is there does not allow now. Its text
+// is for the caller.
+type conflictError struct{ sentence string }
+
+func (e *conflictError) Error() string { return e.sentence }
+
+// Conflicts of what has deliveries sent.
+var (
+	errInactive  = &conflictError{"isActive: must be true: the endpoint is disabled, and gets nothing until it is enabled"}
+	errInFlight  = &conflictError{"an attempt of the delivery is in flight: try again when it has ended"}
+	errEventGone = &conflictError{"the delivery's event is no longer kept, so it can't be sent again"}
+)
+
 // An invalidError is a request that breaks a rule. Its text is for the caller:
 // it names field and rule.
 type invalidError struct{ field, rule string }
@@ -56,7 +72,10 @@ func (p *Problem) ContentType(contentType string) string {
 // problemOf is the one table from error to answer. fault is true if the error
 // is ours or the database's and belongs into the log; it is never part of the answer.
 func (a *API) problemOf(err error) (p *Problem, fault bool) {
-	var broken *invalidError
+	var (
+		broken   *invalidError
+		conflict *conflictError
+	)
 	switch {
 	case errors.As(err, &broken):
 		return newProblem(http.StatusBadRequest, broken.Error()), false
@@ -64,6 +83,10 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 		return newProblem(http.StatusNotFound, "there is no such endpoint"), false
 	case errors.Is(err, errNoDelivery):
 		return newProblem(http.StatusNotFound, "there is no such delivery"), false
+	case errors.Is(err, errNoRecovery):
+		return newProblem(http.StatusNotFound, "there is no such recovery"), false
+	case errors.As(err, &conflict):
+		return newProblem(http.StatusConflict, conflict.Error()), false
 	case errors.Is(err, ErrTooMany):
 		return newProblem(http.StatusConflict, fmt.Sprintf("Maximum of %d webhook endpoints per user reached: delete one first", a.cfg.MaxEndpoints)), false
 	case errors.Is(err, ErrManySecrets):

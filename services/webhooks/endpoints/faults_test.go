@@ -38,7 +38,7 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	for operation, row := range tenancy {
 		method, path, _ := strings.Cut(operation, " ")
-		path = strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", uuid.NewString()).Replace(path)
+		path = strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString()).Replace(path)
 		a := s.call(t, alice, method, path, row.body)
 		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "2" {
 			t.Errorf("%s: %d, Retry-After %q", operation, a.status, a.header.Get("Retry-After"))
@@ -73,6 +73,8 @@ func TestErrorTable(t *testing.T) {
 		{"invalid input", invalid("url", "must use https"), 400, false},
 		{"not found", ErrNotFound, 404, false},
 		{"no such delivery", errNoDelivery, 404, false},
+		{"no such recovery", errNoRecovery, 404, false},
+		{"a conflict", errInFlight, 409, false},
 		{"too many", ErrTooMany, 409, false},
 		{"a secret that does not open", fmt.Errorf("%w: inner secret", errSecret), 500, true},
 		{"constraint", pg("23514"), 500, true},
@@ -120,12 +122,13 @@ func TestSettings(t *testing.T) {
 		{"event type twice", func(c *Config) { c.EventTypes = []string{"a.b", "a.b"} }, "EVENT_TYPES: \"a.b\": is there twice"},
 		{"IPv4 in IPv6 as network", func(c *Config) { c.AllowCIDRs = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")} }, "ALLOW_CIDRS"},
 	}
+	pool := pgtest.New(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := settings(t)
 			tt.change(&cfg)
-			api, err := New(cfg, process.Deps{Mux: http.NewServeMux()})
+			api, err := New(cfg, process.Deps{Mux: http.NewServeMux(), NATS: awayBroker(t), DB: pool})
 			switch {
 			case tt.wantErr == "" && err == nil:
 				ctx, cancel := context.WithCancel(t.Context())

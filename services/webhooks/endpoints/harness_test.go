@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,11 +16,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
+	"github.com/cardwire/cardwire/services/internal/steptest"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
@@ -59,16 +63,50 @@ func newServer(t testing.TB) *server {
 	return serverOn(t, pgtest.New(t))
 }
 
+// serverOn is a server whose broker is away.
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
-	logs := &syncBuffer{}
-	log := zerolog.New(logs)
-	mux := http.NewServeMux()
-	api, err := New(settings(t), process.Deps{Log: log, DB: pool, Mux: mux})
+	nc := awayBroker(t)
+	js, err := streams.Open(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &server{API: api, handler: webjson.Handler(mux, log), db: pool, logs: logs}
+	return serverWith(t, settings(t), process.Deps{NATS: nc, JS: js, DB: pool})
+}
+
+func serverWith(t testing.TB, cfg Config, d process.Deps) *server {
+	t.Helper()
+	logs := &syncBuffer{}
+	d.Log, d.Mux = zerolog.New(logs), http.NewServeMux()
+	api, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &server{API: api, handler: webjson.Handler(d.Mux, d.Log), db: d.DB, logs: logs}
+}
+
+// awayBroker is a connection as the services have it while the broker is away.
+func awayBroker(t testing.TB) *nats.Conn {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close() // nobody listens there now
+	nc, err := nats.Connect("nats://"+address, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// newServerWithBroker is a server with a broker of its own as well.
+func newServerWithBroker(t testing.TB) (*server, *steptest.Env) {
+	t.Helper()
+	e := steptest.New(t)
+	return serverWith(t, settings(t), e.Deps("webhooks")), e
 }
 
 // An answer is what came back.

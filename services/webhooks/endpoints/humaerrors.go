@@ -81,6 +81,7 @@ var rules = []struct{ huma, ours, unit string }{
 	{"expected array", "must be an array", ""},
 	{"expected object", "must be an object", ""},
 	{"expected boolean", "must be true or false", ""},
+	{"expected string to be RFC 3339 date-time", "must be a time as in RFC 3339, such as 2026-08-02T17:45:10Z", ""},
 	{"expected integer", "must be a whole number", ""},
 	{"invalid integer", "must be a whole number", ""},
 	{"invalid value: ", "", ""}, // what UnmarshalText of ours says

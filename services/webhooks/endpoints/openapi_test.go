@@ -90,7 +90,7 @@ func TestDocument(t *testing.T) {
 				}
 			}
 			// Reachable: without a token it is the operation that answers, by 401.
-			reached := s.call(t, uuid.Nil, strings.ToUpper(method), strings.NewReplacer("{id}", uuid.NewString(), "{deliveryId}", uuid.NewString()).Replace(path), nil)
+			reached := s.call(t, uuid.Nil, strings.ToUpper(method), strings.NewReplacer("{id}", uuid.NewString(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString()).Replace(path), nil)
 			if reached.status != 401 {
 				t.Errorf("%s is not reachable: %d", operation, reached.status)
 			}

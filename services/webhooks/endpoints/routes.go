@@ -48,17 +48,7 @@ func (a *API) routes() {
 			"At most three old secrets are valid at once: a further rotation is refused until one has ended, unless overlap=0s ends them all.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotate)
-	register(a, route{
-		method: http.MethodGet, path: endpoint + "/deliveries", id: "listDeliveries", status: http.StatusOK,
-		summary: "Read the delivery log",
-		about:   "What was, is and will be sent to the endpoint, newest event first, as far back as retention goes.",
-		errors:  []int{http.StatusNotFound},
-	}, a.deliveries)
-	register(a, route{
-		method: http.MethodGet, path: endpoint + "/deliveries/{deliveryId}", id: "getDelivery", status: http.StatusOK,
-		summary: "Get a delivery with its attempts",
-		errors:  []int{http.StatusNotFound},
-	}, a.delivery)
+	a.logRoutes(endpoint)
 }
 
 // A route is what is said about an operation besides its shapes.

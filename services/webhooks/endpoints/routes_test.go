@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -40,6 +41,13 @@ var tenancy = map[string]struct {
 	"PATCH /api/webhooks/{id}/rotate-secret":         {own: 200},
 	"GET /api/webhooks/{id}/deliveries":              {own: 200},
 	"GET /api/webhooks/{id}/deliveries/{deliveryId}": {own: 200},
+
+	"POST /api/webhooks/{id}/deliveries/{deliveryId}/resend": {own: 202},
+	"POST /api/webhooks/{id}/recover":                        {own: 202, body: map[string]any{"since": time.Now().UTC().Truncate(24 * time.Hour)}},
+	"GET /api/webhooks/{id}/recoveries":                      {own: 200},
+	"GET /api/webhooks/{id}/recoveries/{recoveryId}":         {own: 200},
+	"POST /api/webhooks/{id}/test":                           {own: 202},
+	"GET /api/webhooks/{id}/summary":                         {own: 200},
 }
 
 func TestEveryRouteKeepsTenantsApart(t *testing.T) {
@@ -58,11 +66,13 @@ func TestEveryRouteKeepsTenantsApart(t *testing.T) {
 			own, deleted, foreign := s.create(t, alice), s.create(t, alice), s.create(t, bob)
 			delivery := s.deliver(t, own.ID, 1)[0]
 			foreignDelivery := s.deliver(t, foreign.ID, 1)[0]
+			ownRecovery, foreignRecovery := s.finishedRecovery(t, own.ID), s.finishedRecovery(t, foreign.ID)
+			recovery := ownRecovery
 			if a := s.call(t, alice, "DELETE", "/api/webhooks/"+deleted.ID.String(), nil); a.status != 204 {
 				t.Fatalf("delete: %d", a.status)
 			}
 			call := func(user uuid.UUID, id, delivery string) answer {
-				return s.call(t, user, method, strings.NewReplacer("{id}", id, "{deliveryId}", delivery).Replace(path), row.body)
+				return s.call(t, user, method, strings.NewReplacer("{id}", id, "{deliveryId}", delivery, "{recoveryId}", recovery.String()).Replace(path), row.body)
 			}
 			expect := func(what string, a answer, status int, sentence string) {
 				t.Helper()
@@ -94,6 +104,13 @@ func TestEveryRouteKeepsTenantsApart(t *testing.T) {
 				for _, id := range malformedIDs {
 					expect("malformed delivery "+id, call(alice, own.ID.String(), id), 400, "deliveryId: must be a UUID of 36 characters")
 				}
+			}
+			if strings.Contains(path, "{recoveryId}") {
+				for _, id := range []uuid.UUID{foreignRecovery, uuid.New()} {
+					recovery = id
+					expect("recovery of nobody or another", call(alice, own.ID.String(), ""), 404, "there is no such recovery")
+				}
+				recovery = ownRecovery
 			}
 			expect("own", call(alice, own.ID.String(), delivery.ID.String()), row.own, "")
 

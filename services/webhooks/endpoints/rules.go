@@ -10,6 +10,8 @@ import (
 	"github.com/cardwire/cardwire/events"
 )
 
+const eventTypeRule = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots"
+
 // checkEvents holds a list of event types to what its schema can't say: each is
 // a type, is among known, and is there once.
 func checkEvents(list, known []string) error {
@@ -17,7 +19,7 @@ func checkEvents(list, known []string) error {
 		field := fmt.Sprintf("events[%d]", i)
 		switch {
 		case events.ValidateType(t) != nil:
-			return invalid(field, "must be an event type: one to five words of a-z, 0-9 and _, joined by dots")
+			return invalid(field, eventTypeRule)
 		case !slices.Contains(known, t):
 			return invalid(field, fmt.Sprintf("%q is not known; known are %s", t, strings.Join(known, ", ")))
 		case slices.Contains(list[:i], t):

@@ -1,12 +1,14 @@
 package fanout
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -29,7 +31,8 @@ type item struct {
 }
 
 // match gives each live item the endpoints that get it: those of its owner that
-// ask for its type and existed when the stream stored it.
+// ask for its type and existed when the stream stored it. A test event goes to
+// the endpoint that it names, whatever that asks for.
 func match(items []*item, endpoints []db.MatchEndpointsRow) {
 	byUser := make(map[uuid.UUID][]db.MatchEndpointsRow)
 	for _, e := range endpoints {
@@ -40,12 +43,39 @@ func match(items []*item, endpoints []db.MatchEndpointsRow) {
 		if it.reason != "" {
 			continue
 		}
+		wants := func(e db.MatchEndpointsRow) bool { return slices.Contains(e.Events, it.event.Type) }
+		if it.event.Type == events.Test {
+			tested := testedEndpoint(it.event.Body)
+			wants = func(e db.MatchEndpointsRow) bool { return e.ID == tested }
+		}
 		for _, e := range byUser[it.event.UserID] {
-			if slices.Contains(e.Events, it.event.Type) && !e.CreatedAt.After(it.at.Add(clockSkew)) {
+			if wants(e) && !e.CreatedAt.After(it.at.Add(clockSkew)) {
 				it.matches = append(it.matches, e.ID)
 			}
 		}
 	}
+}
+
+// testedEndpoint is the endpoint that a test event is for, and for no other: the
+// member endpointId of its data. It is uuid.Nil, which is nobody's, if there is none.
+func testedEndpoint(body []byte) uuid.UUID {
+	var e struct {
+		Data struct {
+			EndpointID uuid.UUID `json:"endpointId"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return uuid.Nil
+	}
+	return e.Data.EndpointID
+}
+
+// trigger is what makes the item's deliveries pending.
+func (it *item) trigger() string {
+	if it.event.Type == events.Test {
+		return delivery.TriggerTest
+	}
+	return delivery.TriggerEvent
 }
 
 // users lists the owners of live items, each once.

@@ -41,6 +41,37 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func TestATestEventMatchesTheEndpointThatItNames(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	alice, bob, named := uuid.New(), uuid.New(), uuid.New()
+	endpoint := func(user, id uuid.UUID, types ...string) db.MatchEndpointsRow {
+		return db.MatchEndpointsRow{ID: id, UserID: user, Events: types, CreatedAt: at.Add(-time.Hour)}
+	}
+	data := func(id string) string { return `{"type":"webhook.test","data":{"endpointId":"` + id + `"}}` }
+	for _, tt := range []struct {
+		name, body string
+		endpoint   db.MatchEndpointsRow
+		want       bool
+	}{
+		{"whatever it asks for", data(named.String()), endpoint(alice, named, "card.viewed"), true},
+		{"not another one, even if that asks for tests", data(named.String()), endpoint(alice, uuid.New(), events.Test), false},
+		{"not somebody else's", data(named.String()), endpoint(bob, named, events.Test), false},
+		{"nobody if it names none", `{"type":"webhook.test","data":{}}`, endpoint(alice, named, events.Test), false},
+		{"nobody if it names nothing that is an id", data("x"), endpoint(alice, named, events.Test), false},
+		{"nobody if its data is no object", `{"type":"webhook.test","data":[]}`, endpoint(alice, named, events.Test), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			it := &item{event: events.Event{UserID: alice, Type: events.Test, Body: []byte(tt.body)}, at: at}
+			match([]*item{it}, []db.MatchEndpointsRow{tt.endpoint})
+			if got := len(it.matches) == 1; got != tt.want || it.trigger() != "test" {
+				t.Errorf("matches: %v, want %v; trigger %s", got, tt.want, it.trigger())
+			}
+		})
+	}
+}
+
 func TestDeadItemsMatchNothing(t *testing.T) {
 	t.Parallel()
 	user := uuid.New()

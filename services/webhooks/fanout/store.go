@@ -224,6 +224,7 @@ func insertDeliveries(ctx context.Context, q *db.Queries, items []*item) error {
 			p.EventIds = append(p.EventIds, it.event.ID)
 			p.EndpointIds = append(p.EndpointIds, endpointID)
 			p.EventTypes = append(p.EventTypes, it.event.Type)
+			p.Triggers = append(p.Triggers, it.trigger())
 			if len(p.Ids) == maxRows {
 				if err := flush(); err != nil {
 					return err
