@@ -21,7 +21,7 @@ test: ## run all tests, with the race detector if a C compiler is there (RACE=0:
 	go test $(if $(filter 1,$(RACE)),-race) $(ARGS) $(PACKAGES)
 
 .PHONY: bench
-bench: ## measure deliveries per second and latency (ARGS=-h: what can be set)
+bench: ## measure the pipeline over real processes (ARGS='--scenario one,half-dead'; --help: what can be set)
 	go run ./services/e2e/bench $(ARGS)
 
 .PHONY: build

@@ -14,14 +14,12 @@ type commands struct {
 	Dev     dev.Config     `cmd:"" help:"Run everything in one process: broker, PostgreSQL, views, webhooks, deliverer, and a sample receiver."`
 	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
-	Keys    struct {
-		New newKeysCommand `cmd:"" help:"Print a fresh ENCRYPTION_KEYSET."`
-	} `cmd:"" help:"Keys that encrypt the endpoints' secrets."`
+	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`
 }
 
 func main() {
 	var cli commands
-	ctx := kong.Parse(&cli, kong.Name("cardwire"), kong.Description("Domain events in, signed webhooks out."), kong.Exit(exit))
+	ctx := kong.Parse(&cli, kong.Name("cardwire"), kong.Description("Domain events in, signed webhooks out."), kong.Exit(exit), keyGroups())
 	ctx.FatalIfErrorf(ctx.Run())
 }
 

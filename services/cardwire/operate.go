@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/cardwire/cardwire/services/internal/process"
-	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/migrations"
 )
 
@@ -26,17 +24,5 @@ func (c migrateCommand) Run() error {
 		return err
 	}
 	log.Info().Msg("database schema up to date")
-	return nil
-}
-
-type newKeysCommand struct{}
-
-// Run prints the keyset, and nothing else, on stdout.
-func (newKeysCommand) Run() error {
-	keyset, err := secrets.NewKeyset()
-	if err != nil {
-		return err
-	}
-	fmt.Println(keyset)
 	return nil
 }

@@ -590,15 +590,21 @@ WITH result AS (
            unnest($6::text[]) AS error_message, unnest($7::int[]) AS duration_ms,
            unnest($8::bytea[]) AS response_headers, unnest($9::bytea[]) AS response_body,
            unnest($10::boolean[]) AS truncated, unnest($11::float8[]) AS wait, unnest($12::text[]) AS waits_for,
-           unnest($13::text[]) AS reason, unnest($14::int[]) AS failures
+           unnest($13::text[]) AS reason, unnest($14::int[]) AS failures,
+           -- of durations, -1 is none
+           unnest($15::int[]) AS dns_ms, unnest($16::int[]) AS connect_ms, unnest($17::int[]) AS tls_ms,
+           unnest($18::int[]) AS first_byte_ms, unnest($19::text[]) AS address_class,
+           unnest($20::bytea[]) AS request_headers
 ), finished AS (
     UPDATE attempts a
     SET outcome = r.outcome, finished_at = now(), response_code = nullif(r.response_code, 0),
         error_class = nullif(r.error_class, ''), error_message = nullif(r.error_message, ''),
         duration_ms = r.duration_ms, response_headers = r.response_headers, response_body = r.response_body,
-        response_truncated = r.truncated
+        response_truncated = r.truncated, dns_ms = nullif(r.dns_ms, -1), connect_ms = nullif(r.connect_ms, -1),
+        tls_ms = nullif(r.tls_ms, -1), first_byte_ms = nullif(r.first_byte_ms, -1),
+        address_class = nullif(r.address_class, ''), request_headers = r.request_headers
     FROM result r
-    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1::uuid[]) AND a.delivery_id BETWEEN $15::uuid AND $16::uuid
+    WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1::uuid[]) AND a.delivery_id BETWEEN $21::uuid AND $22::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')
 ), settled AS (
     UPDATE deliveries d
@@ -615,13 +621,13 @@ WITH result AS (
         error_message = nullif(r.error_message, ''),
         updated_at = now()
     FROM result r
-    WHERE d.id = r.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $15 AND $16
+    WHERE d.id = r.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $21 AND $22
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
     RETURNING d.id, d.next_attempt_at
 ), recovered AS (
     UPDATE endpoint_states s
     SET failing_since = NULL, failures = 0, updated_at = now()
-    WHERE s.endpoint_id = ANY ($17::uuid[]) AND s.failures > 0
+    WHERE s.endpoint_id = ANY ($23::uuid[]) AND s.failures > 0
 )
 SELECT id, next_attempt_at::timestamptz AS next_attempt_at FROM settled WHERE next_attempt_at IS NOT NULL
 `
@@ -641,6 +647,12 @@ type SettleAttemptsParams struct {
 	WaitsFor        []string
 	Reasons         []string
 	Failures        []int32
+	DnsMs           []int32
+	ConnectMs       []int32
+	TlsMs           []int32
+	FirstByteMs     []int32
+	AddressClasses  []string
+	RequestHeaders  [][]byte
 	Low             uuid.UUID
 	High            uuid.UUID
 	Answering       []uuid.UUID
@@ -675,6 +687,12 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 		arg.WaitsFor,
 		arg.Reasons,
 		arg.Failures,
+		arg.DnsMs,
+		arg.ConnectMs,
+		arg.TlsMs,
+		arg.FirstByteMs,
+		arg.AddressClasses,
+		arg.RequestHeaders,
 		arg.Low,
 		arg.High,
 		arg.Answering,

@@ -151,13 +151,19 @@ WITH result AS (
            unnest(@error_messages::text[]) AS error_message, unnest(@durations_ms::int[]) AS duration_ms,
            unnest(@response_headers::bytea[]) AS response_headers, unnest(@response_bodies::bytea[]) AS response_body,
            unnest(@truncated::boolean[]) AS truncated, unnest(@waits::float8[]) AS wait, unnest(@waits_for::text[]) AS waits_for,
-           unnest(@reasons::text[]) AS reason, unnest(@failures::int[]) AS failures
+           unnest(@reasons::text[]) AS reason, unnest(@failures::int[]) AS failures,
+           -- of durations, -1 is none
+           unnest(@dns_ms::int[]) AS dns_ms, unnest(@connect_ms::int[]) AS connect_ms, unnest(@tls_ms::int[]) AS tls_ms,
+           unnest(@first_byte_ms::int[]) AS first_byte_ms, unnest(@address_classes::text[]) AS address_class,
+           unnest(@request_headers::bytea[]) AS request_headers
 ), finished AS (
     UPDATE attempts a
     SET outcome = r.outcome, finished_at = now(), response_code = nullif(r.response_code, 0),
         error_class = nullif(r.error_class, ''), error_message = nullif(r.error_message, ''),
         duration_ms = r.duration_ms, response_headers = r.response_headers, response_body = r.response_body,
-        response_truncated = r.truncated
+        response_truncated = r.truncated, dns_ms = nullif(r.dns_ms, -1), connect_ms = nullif(r.connect_ms, -1),
+        tls_ms = nullif(r.tls_ms, -1), first_byte_ms = nullif(r.first_byte_ms, -1),
+        address_class = nullif(r.address_class, ''), request_headers = r.request_headers
     FROM result r
     WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY (@ids::uuid[]) AND a.delivery_id BETWEEN @low::uuid AND @high::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -69,7 +71,7 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 			N: int(row.N), Failures: int(row.Failures), URL: row.Url,
 		}
 		it.userID, it.schedule, it.exhausted = row.UserID, w.schedule(row.RetrySchedule), row.Exhausted
-		it.Secrets, it.Fault = w.open(row.EndpointID, row.Secrets)
+		w.open(&it.Attempt, row.Secrets, row.SigningKeys)
 		w.gate.Configure(now, row.EndpointID, int(row.MaxInFlight), int(row.RateLimit))
 		work = append(work, it)
 	}
@@ -99,21 +101,33 @@ func (w *Worker) decode(m jetstream.Msg) (d delivery.Delivery, ok bool) {
 	return d, err == nil
 }
 
-// open decrypts the secrets of an endpoint. One that does not open must not
-// keep the others from signing.
-func (w *Worker) open(endpointID uuid.UUID, ciphertexts [][]byte) (secrets []string, fault string) {
-	for _, c := range ciphertexts {
-		plain, err := w.keyset.Open(endpointID, c)
+// open decrypts the secrets of an attempt's endpoint and the keys that come with
+// some of them. What does not open must not keep the others from signing.
+func (w *Worker) open(a *Attempt, ciphertexts, seeds [][]byte) {
+	for i, c := range ciphertexts {
+		plain, err := w.keyset.Open(a.EndpointID, c)
 		if err != nil {
-			w.log.Error().Err(err).Stringer("endpoint_id", endpointID).Msg("secret does not open")
+			w.log.Error().Err(err).Stringer("endpoint_id", a.EndpointID).Msg("secret does not open")
 			continue
 		}
-		secrets = append(secrets, string(plain))
+		a.Secrets = append(a.Secrets, string(plain))
+		if len(seeds[i]) == 0 {
+			continue
+		}
+		seed, err := w.keyset.Open(a.EndpointID, seeds[i])
+		if err == nil {
+			var key ed25519.PrivateKey
+			if key, err = signing.KeyPair(seed); err == nil {
+				a.Keys = append(a.Keys, key)
+			}
+		}
+		if err != nil {
+			w.log.Error().Err(err).Stringer("endpoint_id", a.EndpointID).Msg("signing key does not open")
+		}
 	}
-	if len(secrets) == 0 {
-		return nil, "The endpoint has no secret to sign with."
+	if len(a.Secrets) == 0 {
+		a.Fault = "The endpoint has no secret to sign with."
 	}
-	return secrets, ""
 }
 
 // bodies fills in the bodies of claimed attempts.

@@ -103,8 +103,8 @@ func (w *Worker) work(ctx context.Context, it *item, running *sync.WaitGroup, re
 		r := w.attempt(ctx, it)
 		results <- r
 		begun := w.gate.Done(w.now(), it.EndpointID, gate.Result{
-			Success: r.Success, Ignore: r.Class == classInterrupted || r.Class == classUnsendable,
-			Timeout: r.Class == classTimeout, SlowDown: r.SlowDown(), RetryAfter: min(r.pause(), maxEndpointPause),
+			Success: r.Success, Ignore: r.Interrupted() || r.Class == classUnsendable,
+			Timeout: r.Class == classTimeout, SlowDown: r.SlowDown(), RetryAfter: min(r.RetryAfter, maxEndpointPause),
 		})
 		it = nil
 		for i, other := range begun {

@@ -21,7 +21,22 @@ import (
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+// ca signs the certificates of receivers that are to be trusted.
+var ca *authority
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "cardwire-authority-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if ca, err = trusted(dir); err != nil {
+		panic(err)
+	}
+	return pgtest.Main(m)
+}
 
 var alice = uuid.MustParse("00000000-0000-7000-8000-000000000001")
 

@@ -31,7 +31,7 @@ func newsOf(batch []result) news {
 	n := news{failures: make(map[uuid.UUID]int32), gone: make(map[uuid.UUID]result)}
 	for _, r := range batch {
 		switch {
-		case r.Class == classInterrupted || r.Class == classUnsendable:
+		case r.Interrupted() || r.Class == classUnsendable:
 		case !r.Success:
 			n.failures[r.EndpointID]++
 		}

@@ -3,14 +3,15 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/cardwire/cardwire/services/internal/egress"
 	"github.com/cardwire/cardwire/services/internal/signing"
 )
 
@@ -18,6 +19,10 @@ import (
 const (
 	maxResponseBody    = 64 << 10
 	maxResponseHeaders = 8 << 10
+	// bodyGrace is how long the body may take once the header is there, within
+	// the attempt's timeout. The status has decided by then: a body that drips
+	// must not hold a slot for what is only kept to be looked at.
+	bodyGrace = time.Second
 )
 
 // userAgent names us to receivers.
@@ -32,7 +37,8 @@ type Attempt struct {
 	N          int // counts from 1, by PostgreSQL
 	Failures   int // failures of the delivery before this attempt
 	URL        string
-	Secrets    []string // plain, newest first
+	Secrets    []string             // plain, newest first
+	Keys       []ed25519.PrivateKey // of the secrets that have one, newest first
 	Body       []byte
 	Fault      string // why it can't be made, if it can't: a sentence for the log
 }
@@ -40,11 +46,12 @@ type Attempt struct {
 // A Response is what the log keeps of an attempt's end.
 type Response struct {
 	Outcome
-	Took       time.Duration // from before the dial to the last byte read
-	Headers    []byte        // "Name: value" lines, at most maxResponseHeaders
-	Body       []byte        // at most maxResponseBody
-	Truncated  bool          // the body was longer
-	RetryAfter time.Duration
+	Took      time.Duration // from before the dial to the last byte read
+	Timing    egress.Timing // how that was spent, and on what kind of address
+	Sent      []byte        // the request's header as lines, see sentLines; nil if none was made
+	Headers   []byte        // "Name: value" lines, at most maxResponseHeaders
+	Body      []byte        // at most maxResponseBody
+	Truncated bool          // the body was longer, or did not end within bodyGrace, or broke off
 }
 
 // request is the POST of an attempt, signed at a time.
@@ -53,7 +60,7 @@ func request(ctx context.Context, a Attempt, now time.Time) (*http.Request, erro
 	if err != nil {
 		return nil, fmt.Errorf("make request: invalid url") // err quotes it
 	}
-	r.Header, err = signing.Headers(a.EventID.String(), now, a.Body, a.Secrets)
+	r.Header, err = signing.Headers(a.EventID.String(), now, a.Body, a.Secrets, a.Keys...)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -72,39 +79,44 @@ func post(ctx context.Context, client *http.Client, a Attempt, timeout time.Dura
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx, trace := egress.NewTrace(ctx)
 	start := time.Now()
 	r, err := request(ctx, a, start)
 	if err != nil {
-		return Response{Outcome: Outcome{Class: classUnsendable, Message: "The request could not be made."}}
+		return Response{Outcome: Outcome{Class: classUnsendable, Message: messageUnsendable}}
 	}
+	out := Response{Sent: sentLines(r)}
 	resp, err := client.Do(r)
 	if err != nil {
-		return Response{Outcome: unanswered(err), Took: time.Since(start)}
+		out.Took, out.Timing = time.Since(start), trace.Timing()
+		out.Outcome = unanswered(err, out.Timing)
+		return out
 	}
 	defer resp.Body.Close()
-	// The status decides. A body that stalls or breaks after it changes nothing.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxResponseBody+1))
-	out := Response{Outcome: answered(resp.StatusCode), Headers: headerLines(resp.Header), Took: time.Since(start)}
-	out.Truncated = len(body) > maxResponseBody
-	out.Body = body[:min(len(body), maxResponseBody)]
+	out.Outcome = answered(resp.StatusCode).asking(resp.Header, time.Now())
+	out.Headers = headerLines(resp.Header)
+	out.Body, out.Truncated = readBody(resp, cancel)
+	out.Took, out.Timing = time.Since(start), trace.Timing()
 	return out
 }
 
-// headerLines writes a header as lines in order of their names, as far as they fit.
-func headerLines(h http.Header) []byte {
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
+// readBody reads what is kept of a body, for bodyGrace at most: then it calls
+// cancel, which ends the request. A body that stalls or breaks changes nothing
+// about the outcome. Whoever reads less than the whole closes the connection.
+func readBody(resp *http.Response, cancel context.CancelFunc) (body []byte, truncated bool) {
+	if resp.Body == http.NoBody {
+		return nil, false
 	}
-	slices.Sort(names)
-	var b bytes.Buffer
-	for _, name := range names {
-		for _, value := range h[name] {
-			if b.Len()+len(name)+len(value)+3 > maxResponseHeaders {
-				return b.Bytes()
-			}
-			fmt.Fprintf(&b, "%s: %s\n", name, value)
-		}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// What follows is no body: net/http hands over the bare connection, and
+		// no context ends a Read on it.
+		return nil, false
 	}
-	return b.Bytes()
+	grace := time.AfterFunc(bodyGrace, cancel)
+	defer grace.Stop()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBody+1))
+	if len(body) > maxResponseBody {
+		return body[:maxResponseBody], true
+	}
+	return body, err != nil
 }

@@ -94,7 +94,7 @@ func params(batch []result) (p db.SettleAttemptsParams) {
 		case r.Success:
 			outcome, failures = "success", r.Failures
 			answering[r.EndpointID] = true
-		case r.Class == classInterrupted:
+		case r.Interrupted():
 			outcome, failures = "interrupted", r.Failures
 		}
 		p.Ids = append(p.Ids, r.DeliveryID)
@@ -111,10 +111,24 @@ func params(batch []result) (p db.SettleAttemptsParams) {
 		p.WaitsFor = append(p.WaitsFor, r.waitsFor)
 		p.Reasons = append(p.Reasons, r.reason)
 		p.Failures = append(p.Failures, int32(failures))
+		p.DnsMs = append(p.DnsMs, milliseconds(r.Timing.DNS))
+		p.ConnectMs = append(p.ConnectMs, milliseconds(r.Timing.Connect))
+		p.TlsMs = append(p.TlsMs, milliseconds(r.Timing.TLS))
+		p.FirstByteMs = append(p.FirstByteMs, milliseconds(r.Timing.FirstByte))
+		p.AddressClasses = append(p.AddressClasses, r.Timing.Class)
+		p.RequestHeaders = append(p.RequestHeaders, r.Sent)
 	}
 	p.Answering = slices.Collect(maps.Keys(answering))
 	p.Low, p.High = delivery.Bounds(p.Ids)
 	return p
+}
+
+// milliseconds writes a part of a timing: -1 is none.
+func milliseconds(d time.Duration) int32 {
+	if d == 0 {
+		return -1
+	}
+	return int32(d.Milliseconds())
 }
 
 // toLines puts what waits for another attempt into its delay line.

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"math/rand/v2"
-	"net/http"
 	"time"
 )
 
@@ -44,7 +43,7 @@ func judge(s Schedule, lines map[time.Duration]bool, failures int, r Response, r
 		return verdict{reason: reasonDisabled}
 	}
 	v := verdict{}
-	if r.Class == classInterrupted { // ours: it does not spend the schedule
+	if r.Interrupted() { // ours: it does not spend the schedule
 		v.step = time.Second
 		if len(s) > 0 {
 			v.step = s[0]
@@ -55,14 +54,14 @@ func judge(s Schedule, lines map[time.Duration]bool, failures int, r Response, r
 		v.step, v.wait, ok = s.After(failures+1, rnd)
 		switch {
 		case ok:
-		case r.Class == classRefused:
+		case r.Refused():
 			return verdict{reason: reasonRefused}
 		default:
 			return verdict{reason: reasonExhausted}
 		}
 	}
 	switch {
-	case r.pause() > v.wait:
+	case r.RetryAfter > v.wait:
 		v.wait, v.waitsFor = r.RetryAfter, waitsRetryAfter
 	case !lines[v.step]:
 		v.waitsFor = waitsSchedule
@@ -73,12 +72,4 @@ func judge(s Schedule, lines map[time.Duration]bool, failures int, r Response, r
 // judge is judge with the settings.
 func (w *Worker) judge(r result) verdict {
 	return judge(r.schedule, w.lines, r.Failures, r.Response, rand.Float64)
-}
-
-// pause is for how long the receiver asks to be left alone; 0 if it does not.
-func (r Response) pause() time.Duration {
-	if r.Code == http.StatusTooManyRequests || r.Code == http.StatusServiceUnavailable {
-		return r.RetryAfter
-	}
-	return 0
 }

@@ -50,11 +50,11 @@ func (s *stack) bare(ctx context.Context, e endpoint, l load, clients, perSecond
 	if err := s.forget(ctx); err != nil {
 		return b, err
 	}
-	count := min(l.count, perSecond*bareSeconds)
+	count := min(l.count, s.cfg.count(0, perSecond*bareSeconds))
 	if err := pace(ctx, count, perSecond, func(_ int, due time.Time) error { return p.post(ctx, due) }); err != nil {
 		return b, fmt.Errorf("bare POSTs at a rate: %w", err)
 	}
-	t, err := s.tallied(ctx, groupOf(e.url), true)
+	t, err := s.tallied(ctx, e.group(), true)
 	if err != nil {
 		return b, err
 	}
@@ -94,10 +94,11 @@ func atOnce(count, clients int, do func(i int) error) (perSecond float64, err er
 			}
 		}()
 	}
+	var failed []error
 	for range clients {
-		err = errors.Join(err, <-errs)
+		failed = append(failed, <-errs)
 	}
-	return float64(count) / time.Since(begun).Seconds(), err
+	return float64(count) / time.Since(begun).Seconds(), first(failed)
 }
 
 func (p poster) post(ctx context.Context, due time.Time) error {

@@ -48,9 +48,11 @@ func (l *lab) halfDead(ctx context.Context, name string, endpoints int, other fu
 			return err
 		}
 		t := trial{
-			scenario: "half-dead", name: name, endpoint: eps[0], rate: l.cfg.rate(1000), unsettled: true,
-			load: load{count: l.cfg.count(l.cfg.Events, 20_000), bytes: l.cfg.bytes(512), users: owners(eps)},
+			scenario: "half-dead", name: name, endpoint: eps[0], rate: l.cfg.rate(1000),
+			others: []string{"failing", "hanging"},
+			load:   newLoad(l.cfg.count(l.cfg.Events, 20_000), l.cfg.bytes(512), owners(eps)),
 		}
+		t.all = t.load.count
 		for i := range t.load.count {
 			if i%endpoints%2 == 0 {
 				t.want++

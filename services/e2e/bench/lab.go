@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/cardwire/cardwire/sql/migrations"
 	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
@@ -101,8 +102,10 @@ func (l *lab) startPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.postgres, err = pgserver.Start(ctx, pgserver.Config{Bin: bin, Dir: dir, Log: zerolog.Nop()})
-	return err
+	if l.postgres, err = pgserver.Start(ctx, pgserver.Config{Bin: bin, Dir: dir, Log: zerolog.Nop()}); err != nil {
+		return err
+	}
+	return migrations.Up(ctx, l.postgres.URL(), zerolog.Nop()) // each stack gets a copy
 }
 
 // close stops what is left and removes the files.

@@ -45,24 +45,34 @@ type config struct {
 	Waiting  int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 
-type cli struct {
-	Run      config      `cmd:"" default:"withargs" help:"Measure."`
-	Broker   brokerCmd   `cmd:"" hidden:""`
-	Receiver receiverCmd `cmd:"" hidden:""`
+// A command is what this program does: measure, or be one of the processes
+// that are measured.
+type command interface {
+	Run(ctx context.Context) error
 }
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	var cmd command = &config{}
+	args := os.Args[1:]
+	if len(args) > 0 {
+		switch args[0] {
+		case "broker":
+			cmd, args = &brokerCmd{}, args[1:]
+		case "receiver":
+			cmd, args = &receiverCmd{}, args[1:]
+		}
+	}
 	var names []string
 	for _, s := range scenarios {
 		names = append(names, s.name+": "+s.about)
 	}
-	var c cli
-	k := kong.Parse(&c, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."),
+	parser := kong.Must(cmd, kong.Name("bench"), kong.Description("Measure the pipeline on this machine."),
 		kong.Vars{"scenarios": strings.Join(names, "; ") + ".", "minBytes": fmt.Sprint(minBytes)})
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	k.BindTo(ctx, (*context.Context)(nil))
-	if err := k.Run(); err != nil {
+	_, err := parser.Parse(args)
+	parser.FatalIfErrorf(err)
+	if err := cmd.Run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -27,7 +27,8 @@ type reading struct {
 	disk     int64 // bytes that the broker has written to its disk
 }
 
-// Costs are what a case took. Per delivery means: per delivery that was received.
+// Costs are what a case took. Deliveries are all that the case made, also to
+// receivers that are dead.
 type costs struct {
 	CPU map[string]float64 `json:"cpuSecondsPer1000Deliveries"` // by process
 	// Memory is the most that each process had resident, in bytes; of

@@ -77,14 +77,7 @@ type receiver struct {
 // Run serves until the process is killed.
 func (receiverCmd) Run(ctx context.Context) error {
 	r := &receiver{groups: make(map[string]*group)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /{behaviour}/{group}/{number}", r.post)
-	mux.HandleFunc("GET /tally/{group}", r.tally)
-	mux.HandleFunc("DELETE /tally", func(http.ResponseWriter, *http.Request) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		clear(r.groups)
-	})
+	handler := r.handler()
 	g, ctx := errgroup.WithContext(ctx)
 	var urls []string
 	for range receiverPorts {
@@ -93,7 +86,7 @@ func (receiverCmd) Run(ctx context.Context) error {
 			return fmt.Errorf("listen: %w", err)
 		}
 		urls = append(urls, "http://"+l.Addr().String())
-		server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 		g.Go(func() error { return server.Serve(l) })
 		g.Go(func() error {
 			<-ctx.Done()
@@ -106,6 +99,18 @@ func (receiverCmd) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func (r *receiver) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /{behaviour}/{group}/{number}", r.post)
+	mux.HandleFunc("GET /tally/{group}", r.tally)
+	mux.HandleFunc("DELETE /tally", func(http.ResponseWriter, *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		clear(r.groups)
+	})
+	return mux
 }
 
 // post takes a request and behaves.

@@ -40,7 +40,7 @@ func (s *stack) fillRetries(ctx context.Context, count int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.flood(ctx, load{count: count, bytes: minBytes, users: owners(failing)}); err != nil {
+	if err := s.flood(ctx, newLoad(count, minBytes, owners(failing))); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limit)

@@ -50,7 +50,7 @@ func (f flood) run(ctx context.Context, l *lab) error {
 }
 
 func (f flood) trial(cfg config, eps []endpoint) trial {
-	l := load{count: cfg.count(cfg.Events, f.events), bytes: cfg.bytes(f.bytes), users: owners(eps)}
+	l := newLoad(cfg.count(cfg.Events, f.events), cfg.bytes(f.bytes), owners(eps))
 	return trial{scenario: f.scenario, name: "flood", load: l, endpoint: eps[0], want: l.count * f.perUser, clients: f.clients}
 }
 
@@ -75,7 +75,7 @@ func big(ctx context.Context, l *lab) error {
 
 // atRate is a case in which events are published to endpoints at a rate.
 func (s *stack) atRate(ctx context.Context, scenario, name string, eps []endpoint, rate int) (result, error) {
-	l := load{count: rate * s.cfg.seconds(20), bytes: s.cfg.bytes(512), users: owners(eps)}
+	l := newLoad(rate*s.cfg.seconds(20), s.cfg.bytes(512), owners(eps))
 	r, err := s.try(ctx, trial{scenario: scenario, name: name, load: l, endpoint: eps[0], rate: rate, want: l.count})
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)

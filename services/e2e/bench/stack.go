@@ -21,7 +21,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/sql/migrations"
+	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
 // startTime bounds the start of a stack on a busy machine.
@@ -72,8 +72,8 @@ func (l *lab) onStack(ctx context.Context, env []string, run func(context.Contex
 	if err == nil {
 		err = run(ctx, s)
 	}
-	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.Is(err, cause) {
-		err = errors.Join(cause, err)
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return cause // what failed after it is no news
 	}
 	return err
 }
@@ -95,49 +95,56 @@ func (s *stack) start(ctx context.Context, env []string, failed func(error)) (er
 	if s.refuses, err = s.refuse(); err != nil {
 		return err
 	}
-	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
-	if err := s.spawn("broker", broker, failed); err != nil {
+	urls, err := s.startOwn(ctx, failed)
+	if err != nil {
 		return err
 	}
-	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
+	if err := s.startServices(ctx, urls, env, failed); err != nil {
 		return err
+	}
+	return s.connect(urls)
+}
+
+// startOwn starts the processes that are this program: broker and receiver. It
+// returns the broker's URLs by user.
+func (s *stack) startOwn(ctx context.Context, failed func(error)) (map[string]string, error) {
+	broker := exec.Command(s.self, "broker", "--conf", s.natsConf, "--store", filepath.Join(s.dir, "nats"), "--profiles", s.profilesAt())
+	if err := s.spawn("broker", broker, failed); err != nil {
+		return nil, err
+	}
+	if err := s.spawn("receiver", exec.Command(s.self, "receiver"), failed); err != nil {
+		return nil, err
 	}
 	var users struct{ URLs map[string]string }
 	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &users); err != nil {
-		return err
+		return nil, err
 	}
 	var receiver struct{ URLs []string }
 	if err := s.children["receiver"].awaitLine(ctx, receiverStarted, &receiver); err != nil {
-		return err
+		return nil, err
 	}
 	s.well, s.fails, s.hangs = receiver.URLs[0], receiver.URLs[1], receiver.URLs[2]
-	if err := s.startServices(ctx, users.URLs, env, failed); err != nil {
-		return err
-	}
-	return s.connect(users.URLs)
+	return users.URLs, nil
 }
 
-// openDatabase makes the database of this stack, with the schema.
+// openDatabase makes the database of this stack, a copy of the lab's.
 func (s *stack) openDatabase(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, s.postgres.URL())
+	admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres"))
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database); err != nil {
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database+" TEMPLATE "+pgserver.DefaultDatabase); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	s.closers = append(s.closers, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startTime)
 		defer cancel()
-		if admin, err := pgx.Connect(ctx, s.postgres.URL()); err == nil {
+		if admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres")); err == nil {
 			_, _ = admin.Exec(ctx, "DROP DATABASE "+s.database+" WITH (FORCE)")
 			_ = admin.Close(ctx)
 		}
 	})
-	if err := migrations.Up(ctx, s.databaseURL(), zerolog.Nop()); err != nil {
-		return err
-	}
 	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench")
 	if err != nil {
 		return err
@@ -242,7 +249,7 @@ func (s *stack) warmUp(ctx context.Context) error {
 		}
 		time.Sleep(poll)
 	}
-	if err := s.flood(ctx, load{count: count, bytes: 512, users: owners(eps)}); err != nil {
+	if err := s.flood(ctx, newLoad(count, 512, owners(eps))); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	if got, err := s.awaitReceived(ctx, "warm-up", count, startTime); err != nil || got.Distinct < count {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 )
 
@@ -15,20 +13,11 @@ type trial struct {
 	rate           int      // events per second; 0: as fast as the stream takes them
 	endpoint       endpoint // one of those measured: its group is counted
 	want           int      // deliveries to that group
+	all            int      // deliveries, those to others included; 0: want
 	clients        int      // of the bare limit; 0: bareClients
-	unsettled      bool     // the case leaves deliveries pending
+	others         []string // groups whose requests are told too
 	// flood publishes the load if it is not the bench that does.
 	flood func(context.Context) error
-}
-
-// groupOf is the group that the receiver counts requests to a URL in.
-func groupOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	parts := strings.Split(u.Path, "/")
-	return parts[min(2, len(parts)-1)]
 }
 
 // try takes a load through the stack and then measures the bare limits.
@@ -51,7 +40,14 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 	if err != nil {
 		return r, err
 	}
-	if r.Costs, err = m.costs(ctx, r.Received); err != nil {
+	for _, group := range t.others {
+		got, err := s.tallied(ctx, group, false)
+		if err != nil {
+			return r, err
+		}
+		s.note(t.scenario, t.name+": POSTs to "+group+" receivers", float64(got.Posts))
+	}
+	if r.Costs, err = m.costs(ctx, max(t.all, t.want)); err != nil {
 		return r, err
 	}
 	clients := t.clients
@@ -82,11 +78,11 @@ func (s *stack) tryFlood(ctx context.Context, t trial, r *result) error {
 	if err := flood(ctx); err != nil {
 		return err
 	}
-	got, err := s.awaitReceived(ctx, groupOf(t.endpoint.url), t.want, s.cfg.Limit)
+	got, err := s.awaitReceived(ctx, t.endpoint.group(), t.want, s.cfg.Limit)
 	if err != nil {
 		return err
 	}
-	if !t.unsettled && got.Distinct >= t.want {
+	if got.Distinct >= t.want {
 		if err := s.awaitSettled(ctx); err != nil {
 			return err
 		}
@@ -109,7 +105,7 @@ func (s *stack) tryRate(ctx context.Context, t trial, r *result) error {
 		return err
 	}
 	r.Seconds = time.Since(begun).Seconds()
-	group := groupOf(t.endpoint.url)
+	group := t.endpoint.group()
 	meanwhile, err := s.awaitReceived(ctx, group, t.want, afterwards)
 	if err != nil {
 		return err

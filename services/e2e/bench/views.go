@@ -30,7 +30,7 @@ func views(ctx context.Context, l *lab) error {
 		p := &pages{client: client, answered: newHistogram()}
 		t := trial{
 			scenario: "views", name: "flood", endpoint: eps[0],
-			load: load{count: l.cfg.count(l.cfg.Events, 20_000), bytes: minBytes, users: owners(eps)},
+			load: newLoad(l.cfg.count(l.cfg.Events, 20_000), minBytes, owners(eps)),
 		}
 		t.want = t.load.count
 		var perSecond, p50, p99 float64

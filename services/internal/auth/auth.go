@@ -1,16 +1,20 @@
 // Package auth says who makes a request: it verifies the JSON Web Tokens that
-// DevCard's login hands out (HS256), and mints such tokens for development.
+// DevCard's login hands out (HS256), and those of an identity provider that
+// publishes its keys at a URL (a JWKS), and mints tokens for development.
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 )
 
 const (
@@ -26,13 +30,17 @@ const (
 	// keeps expired tokens alive, shorter refuses fresh ones.
 	leeway = 60 * time.Second
 
+	// RetryAfter is what a client is told, in seconds, after ErrUnavailable. The
+	// keys are asked for again within 5 s; asking sooner than that costs nothing.
+	RetryAfter = "5"
+
 	// cookieName is where DevCard's web client keeps its token.
 	cookieName = "token"
 )
 
 // What [Verifier.User] returns besides a user. A route that serves strangers too
-// (views) treats all three as anonymous; one that does not answers 401, and 403
-// to ErrCrossOrigin.
+// (views) treats all four as anonymous; one that does not answers 401, 403 to
+// ErrCrossOrigin, and 503 to ErrUnavailable.
 var (
 	// ErrNoToken means that the request carries no token at all.
 	ErrNoToken = errors.New("no token")
@@ -42,30 +50,69 @@ var (
 	// ErrCrossOrigin means that the token came in a cookie, the request changes
 	// something, and a browser sent it from another site.
 	ErrCrossOrigin = errors.New("cross-origin request with a cookie")
+	// ErrUnavailable means that nothing can be said about the token for now: the
+	// key that it names is not known, and the JWKS can't be had. The same request
+	// can be made again after RetryAfter.
+	ErrUnavailable = errors.New("the keys that sign tokens can't be fetched")
 )
 
-// A Config says which tokens are taken.
+// A Config says which tokens are taken: those that Secret signs, and those that a
+// key of the JWKS at JWKSURL signs. At least one of the two must be set.
 type Config struct {
-	Secret   string           // HS256 key, at least MinSecretBytes
+	Secret   string           // HS256 key, at least MinSecretBytes; empty takes no HS256
+	JWKSURL  string           // https, or http on loopback; empty takes HS256 only
 	Issuer   string           // required as claim iss; empty takes any
 	Audience string           // required among claim aud; empty takes any
+	Log      zerolog.Logger   // says when the JWKS is away and when its keys change
 	Now      func() time.Time // nil means time.Now
+}
+
+// Check says what is wrong with the settings. Errors name the environment
+// variable that each comes from, and quote neither.
+func (c Config) Check() error {
+	switch {
+	case c.Secret == "" && c.JWKSURL == "":
+		return errors.New("JWT_SECRET or JWKS_URL: at least one of them must be set: the key that signs tokens, or where its public half is published")
+	case c.Secret != "" && len(c.Secret) < MinSecretBytes:
+		return fmt.Errorf("JWT_SECRET: must have at least %d bytes, not %d", MinSecretBytes, len(c.Secret))
+	case c.JWKSURL != "":
+		if err := checkURL(c.JWKSURL); err != nil {
+			return fmt.Errorf("JWKS_URL: %w", err)
+		}
+	}
+	return nil
 }
 
 // A Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
 	parser *jwt.Parser
-	key    jwt.Keyfunc
+	secret []byte // nil: no HS256
+	jwks   *jwks  // nil: nothing but HS256
 }
 
-// New returns a verifier for cfg, or an error if its secret is too short.
+// New returns a verifier for cfg, or what [Config.Check] says. It touches no
+// network: the JWKS is fetched by Run, or by the first token that needs it.
 func New(cfg Config) (*Verifier, error) {
-	if err := checkSecret(cfg.Secret); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	v := &Verifier{}
+	// Named, never taken from the token: "none" and what we have no key for end
+	// here. The rest of the confusion of HS256 with RS256 ends in key.
+	var methods []string
+	if cfg.Secret != "" {
+		v.secret = []byte(cfg.Secret)
+		methods = append(methods, jwt.SigningMethodHS256.Alg())
+	}
+	if cfg.JWKSURL != "" {
+		var err error
+		if v.jwks, err = newJWKS(cfg.JWKSURL, cfg.Log); err != nil {
+			return nil, err
+		}
+		methods = append(methods, jwksMethods...)
+	}
 	options := []jwt.ParserOption{
-		// Named, never taken from the token: "none" and the confusion of RS256 with HS256 end here.
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
+		jwt.WithValidMethods(methods),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(leeway),
@@ -80,15 +127,35 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Now != nil {
 		options = append(options, jwt.WithTimeFunc(cfg.Now))
 	}
-	secret := []byte(cfg.Secret)
-	key := func(t *jwt.Token) (any, error) {
-		// An extension that must be understood, and that we don't (RFC 7515, section 4.1.11).
-		if _, ok := t.Header["crit"]; ok {
-			return nil, errors.New("critical extension")
-		}
-		return secret, nil
+	v.parser = jwt.NewParser(options...)
+	return v, nil
+}
+
+// Run keeps the keys of the JWKS fresh until ctx ends; while it is away, it is
+// asked again every 5 s at least, and the keys that are known stay. Without a
+// JWKS it returns at once. One Run at a time.
+func (v *Verifier) Run(ctx context.Context) {
+	if v.jwks != nil {
+		v.jwks.run(ctx)
 	}
-	return &Verifier{parser: jwt.NewParser(options...), key: key}, nil
+}
+
+// key returns the key that must have signed t: the secret for HS256 and nothing
+// else, a public key that fits the algorithm for all others. A token names its
+// key by kid at most: jku, jwk, x5u and x5c are not looked at.
+func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
+	// An extension that must be understood, and that we don't (RFC 7515, section 4.1.11).
+	if _, ok := t.Header["crit"]; ok {
+		return nil, errors.New("critical extension")
+	}
+	switch {
+	case t.Method == jwt.SigningMethodHS256 && v.secret != nil:
+		return v.secret, nil
+	case v.jwks != nil:
+		return v.jwks.key(ctx, t)
+	default:
+		return nil, errUnfit
+	}
 }
 
 func checkSecret(secret string) error {
@@ -101,7 +168,7 @@ func checkSecret(secret string) error {
 // User returns the id of the user who makes the request, or one of the errors
 // above. The token comes from "Authorization: Bearer", or else from the cookie
 // "token"; a bearer token counts even if it is invalid and the cookie is not. It
-// must be signed by HS256 and carry an expiry; times are taken with a leeway of 60 s.
+// must be signed by one of the configured keys and carry an expiry; times are taken with a leeway of 60 s.
 // The user's id is a UUID in claim "id" (DevCard's), or in "sub" if there is no "id".
 //
 // A browser adds cookies to requests that any site makes, so with one, a request
@@ -112,7 +179,7 @@ func (v *Verifier) User(r *http.Request) (uuid.UUID, error) {
 	if token, ok, err := bearer(r); err != nil {
 		return uuid.Nil, err
 	} else if ok {
-		return v.verify(token)
+		return v.verify(r.Context(), token)
 	}
 	cookie, err := r.Cookie(cookieName)
 	if err != nil || cookie.Value == "" {
@@ -121,7 +188,7 @@ func (v *Verifier) User(r *http.Request) (uuid.UUID, error) {
 	if new(http.CrossOriginProtection).Check(r) != nil {
 		return uuid.Nil, ErrCrossOrigin
 	}
-	return v.verify(cookie.Value)
+	return v.verify(r.Context(), cookie.Value)
 }
 
 // bearer returns the token of the Authorization header; ok is false if there is no
@@ -147,12 +214,16 @@ type claims struct {
 	UserID *string `json:"id,omitempty"`
 }
 
-func (v *Verifier) verify(token string) (uuid.UUID, error) {
+func (v *Verifier) verify(ctx context.Context, token string) (uuid.UUID, error) {
 	if len(token) > maxTokenBytes {
 		return uuid.Nil, fmt.Errorf("%w: more than %d bytes", ErrInvalidToken, maxTokenBytes)
 	}
 	var c claims
-	if _, err := v.parser.ParseWithClaims(token, &c, v.key); err != nil {
+	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
+	if errors.Is(err, ErrUnavailable) {
+		return uuid.Nil, ErrUnavailable
+	}
+	if err != nil {
 		return uuid.Nil, fmt.Errorf("%w: %s", ErrInvalidToken, reason(err))
 	}
 	id := c.Subject
@@ -171,7 +242,11 @@ func (v *Verifier) verify(token string) (uuid.UUID, error) {
 // quote what a stranger wrote.
 func reason(err error) string {
 	switch {
-	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+	case errors.Is(err, jwkset.ErrKeyNotFound):
+		return "unknown key"
+	case errors.Is(err, errNoKid):
+		return errNoKid.Error()
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, errUnfit):
 		return "signature or algorithm"
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return "expired"

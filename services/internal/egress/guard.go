@@ -8,6 +8,7 @@
 package egress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,10 @@ import (
 // whoever shows it to a tenant shows this text alone.
 var ErrRefused = errors.New("address is not allowed")
 
+// ErrHandshake is in every error of a TLS handshake, with its cause: also when
+// what answers speaks no TLS, or an older one than 1.2.
+var ErrHandshake = errors.New("TLS handshake failed")
+
 // A Config says what is allowed beyond the default: public addresses by https on
 // the ports 443 and 80. The zero value is right for production.
 type Config struct {
@@ -36,16 +41,21 @@ type Config struct {
 	AllowHTTP bool
 	// Ports are allowed besides 443 and 80.
 	Ports []uint16
+	// MaxPerHost bounds the connections to one host and port; 0 means 512. Who
+	// comes when all are in use waits, within his own timeout.
+	MaxPerHost int
 }
 
 // A Guard is the rule and the transport that enforces it. It is safe for
 // concurrent use and holds idle connections until [Guard.Close].
 type Guard struct {
-	allow     []netip.Prefix
-	allowHTTP bool
-	ports     []uint16
-	public    *ssrf.Guardian
-	transport *transport
+	allow      []netip.Prefix
+	maxPerHost int
+	allowHTTP  bool
+	ports      []uint16
+	public     *ssrf.Guardian
+	resolver   *net.Resolver
+	transport  *transport
 }
 
 // New returns the guard for cfg. It reads the addresses of this machine's
@@ -55,6 +65,10 @@ func New(cfg Config) (*Guard, error) {
 	g := &Guard{
 		allowHTTP: cfg.AllowHTTP,
 		ports:     slices.Concat([]uint16{443, 80}, cfg.Ports),
+		// Go's resolver in place of libc's: lookups obey the context, block no
+		// thread, and don't read 0177.1 or 2130706433 as addresses.
+		resolver:   &net.Resolver{PreferGo: true},
+		maxPerHost: cmp.Or(cfg.MaxPerHost, maxPerHost),
 	}
 	for _, p := range cfg.AllowCIDRs {
 		if !p.IsValid() || p.Addr().Is4In6() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,6 +29,11 @@ const (
 	// front of many tenants, the sample receiver under load) each POST beyond it pays
 	// for a new connection, and used ports pile up in TIME_WAIT.
 	maxIdlePerHost = 256
+	// maxPerHost bounds connections to one receiver, those in use included: a
+	// backstop behind the limits of whoever sends. Twice the attempts that a
+	// deliverer makes at once by default, so that none waits for a connection
+	// there: waiting counts as the receiver's time.
+	maxPerHost = 512
 	// maxIdle bounds file descriptors that do nothing, over all receivers and for
 	// http and https each. Connections in use are bounded by whoever sends.
 	maxIdle = 1024
@@ -68,6 +74,10 @@ func newTransport(g *Guard) *transport {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Context().Value(traceKey{}) == nil { // it guards kept connections, too
+		ctx, _ := NewTrace(r.Context())
+		r = r.WithContext(ctx)
+	}
 	if r.URL.Scheme == "https" {
 		return t.secure.RoundTrip(r)
 	}
@@ -82,36 +92,76 @@ func (t *transport) CloseIdleConnections() {
 
 func (g *Guard) httpTransport(plain bool) *http.Transport {
 	dialer := &net.Dialer{
-		Timeout:   dialTimeout,
-		KeepAlive: keepAlive,
-		// Go's resolver in place of libc's: lookups obey the context, block no
-		// thread, and don't read 0177.1 or 2130706433 as addresses.
-		Resolver:       &net.Resolver{PreferGo: true},
+		Timeout:        dialTimeout,
+		KeepAlive:      keepAlive,
+		Resolver:       g.resolver,
 		ControlContext: g.hook(plain),
 	}
-	// HTTP/1.1 only for now. Under HTTP/2 one connection would carry all POSTs
-	// to a host, so a receiver that stalls one stalls the rest, and its flow
-	// control and resets are attack surface that is yet to be tested.
+	// HTTP/1.1 only, for these reasons (net/http of Go 1.26, h2_bundle.go):
+	//   - Its HTTP/2 client sends a request with GetBody again, up to 6 times,
+	//     after REFUSED_STREAM, after GOAWAY, and after a PROTOCOL_ERROR that the
+	//     receiver sent, which it may well do once it has read the POST
+	//     (canRetryError). An attempt would be several POSTs and one row.
+	//   - One connection carries all POSTs to a host, of all tenants behind a
+	//     shared gateway: when it breaks or stalls, they fail together, and one
+	//     receiver's flow control holds the others' bodies.
+	//   - Floods of SETTINGS, PING, CONTINUATION and resets cost us what they
+	//     cost a server, and per attempt there is nothing to bound them by.
+	// What it would save, handshakes, kept connections save as well.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	return &http.Transport{
+	dial := g.dialNeutral(dialer)
+	t := &http.Transport{
 		Proxy:                  nil, // a proxy would be dialed in place of the receiver, past the hook
-		DialContext:            dialNeutral(dialer),
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    tlsTimeout,
+		DialContext:            dial,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
 		DisableCompression:     true, // 50 KB of gzip became 50 MB
+		MaxConnsPerHost:        g.maxPerHost,
 		MaxIdleConns:           maxIdle,
 		MaxIdleConnsPerHost:    maxIdlePerHost,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              protocols,
 	}
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		raw, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return handshake(ctx, raw, address, t.TLSClientConfig)
+	}
+	return t
+}
+
+// handshake makes a TLS connection of raw. net/http would do the same, but its
+// errors are not told apart from those of HTTP.
+func handshake(ctx context.Context, raw net.Conn, address string, cfg *tls.Config) (net.Conn, error) {
+	trace, begun := traceOf(ctx), time.Now()
+	ctx, release := trace.bound(ctx)
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
+	defer cancel()
+	cfg = cfg.Clone()
+	cfg.ServerName = address
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		cfg.ServerName = host
+	}
+	secure := tls.Client(raw, cfg)
+	err := secure.HandshakeContext(ctx)
+	trace.handshaken(begun)
+	if err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
+	return secure, nil
 }
 
 // hook returns the check that the dialer calls with every numeric address, after
 // the name is resolved and before anything is sent.
 func (g *Guard) hook(plain bool) func(ctx context.Context, network, address string, _ syscall.RawConn) error {
-	return func(_ context.Context, network, address string, _ syscall.RawConn) error {
+	return func(ctx context.Context, network, address string, _ syscall.RawConn) error {
+		trace := traceOf(ctx)
+		trace.checked(ClassRefused)
 		if network != "tcp4" && network != "tcp6" {
 			return ErrRefused
 		}
@@ -119,18 +169,41 @@ func (g *Guard) hook(plain bool) func(ctx context.Context, network, address stri
 		if err != nil {
 			return ErrRefused
 		}
-		return g.check(addr, plain)
+		if err := g.check(addr, plain); err != nil {
+			return err
+		}
+		trace.checked(g.class(addr.Addr()))
+		return nil
 	}
+}
+
+// class returns the class of an address that was not refused.
+func (g *Guard) class(addr netip.Addr) string {
+	if g.allowed(addr.Unmap()) {
+		return ClassAllowed
+	}
+	return ClassPublic
 }
 
 // dialNeutral dials, and leaves of a refusal only [ErrRefused]: net would put the
 // address that a name resolved to in front of it.
-func dialNeutral(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (g *Guard) dialNeutral(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, address)
+		trace, begun := traceOf(ctx), time.Now()
+		ctx, cancel := trace.bound(ctx)
+		defer cancel()
+		c, err := d.DialContext(ctx, network, address)
+		trace.connected(begun)
 		if errors.Is(err, ErrRefused) {
 			return nil, ErrRefused
 		}
-		return conn, err
+		if err != nil {
+			return nil, err
+		}
+		class := ClassPublic
+		if remote, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+			class = g.class(remote.AddrPort().Addr())
+		}
+		return newConn(c, class), nil
 	}
 }

@@ -233,11 +233,3 @@ func FuzzCheckURL(f *testing.F) {
 		}
 	})
 }
-
-// special is a second opinion, made of what net/netip knows by itself.
-func special(a netip.Addr) bool {
-	a = a.Unmap()
-	return !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() ||
-		a == netip.MustParseAddr("168.63.129.16") || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 224) ||
-		a.Is6() && a.As16()[0]>>5 != 1
-}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -18,8 +19,16 @@ import (
 // seals, and any number of others, which still open what they sealed before.
 // It is safe for concurrent use.
 type Keyset struct {
-	aead tink.AEAD
+	aead    tink.AEAD
+	primary uint32
+	ids     []uint32 // of the enabled keys, in the keyset's order
 }
+
+// Primary returns the id of the key that seals.
+func (k *Keyset) Primary() uint32 { return k.primary }
+
+// Holds says whether the keyset opens what the key of that id sealed.
+func (k *Keyset) Holds(id uint32) bool { return slices.Contains(k.ids, id) }
 
 // NewKeyset returns a fresh keyset of one random AES256-GCM key, in the form that
 // [ParseKeyset] reads: base64, one line. Whoever has it can open every secret.
@@ -28,6 +37,10 @@ func NewKeyset() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a keyset: %w", err)
 	}
+	return write(handle)
+}
+
+func write(handle *keyset.Handle) (string, error) {
 	var b bytes.Buffer
 	// Cleartext on purpose, see ParseKeyset.
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&b)); err != nil {
@@ -48,6 +61,30 @@ func NewKeyset() (string, error) {
 // JWT_SECRET and the database's password. Wrapping it with a master key would only
 // move the question to that key; a KMS can be added where this function is called.
 func ParseKeyset(serialized string) (*Keyset, error) {
+	handle, err := read(serialized)
+	if err != nil {
+		return nil, err
+	}
+	primitive, err := aead.New(handle)
+	if err != nil {
+		return nil, errors.New("keyset: no AEAD can be made of it")
+	}
+	k := &Keyset{aead: primitive}
+	for i := range handle.Len() {
+		entry, err := handle.Entry(i)
+		if err != nil || entry.KeyStatus() != keyset.Enabled {
+			continue
+		}
+		k.ids = append(k.ids, entry.KeyID())
+		if entry.IsPrimary() {
+			k.primary = entry.KeyID()
+		}
+	}
+	return k, nil
+}
+
+// read is ParseKeyset up to the keys.
+func read(serialized string) (*keyset.Handle, error) {
 	s := strings.TrimSpace(serialized)
 	if s == "" {
 		return nil, errors.New("keyset: empty")
@@ -66,11 +103,7 @@ func ParseKeyset(serialized string) (*Keyset, error) {
 	if err := checkKeys(handle); err != nil {
 		return nil, err
 	}
-	primitive, err := aead.New(handle)
-	if err != nil {
-		return nil, errors.New("keyset: no AEAD can be made of it")
-	}
-	return &Keyset{aead: primitive}, nil
+	return handle, nil
 }
 
 // checkKeys holds every enabled key against the one kind that we use.

@@ -182,3 +182,19 @@ func serialize(t *testing.T, manager *keyset.Manager) string {
 func drawUUID(t *rapid.T, label string) uuid.UUID {
 	return uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, label))
 }
+
+func TestAnswerID(t *testing.T) {
+	t.Parallel()
+	alice, bob := uuid.MustParse("00000000-0000-7000-8000-000000000001"), uuid.MustParse("00000000-0000-7000-8000-000000000002")
+	seen := map[uuid.UUID]bool{}
+	for _, id := range []uuid.UUID{AnswerID(alice, "a"), AnswerID(alice, "b"), AnswerID(bob, "a"), AnswerID(alice, "a ")} {
+		if seen[id] {
+			t.Errorf("%v is the id of two answers", id)
+		}
+		seen[id] = true
+	}
+	// Rows hold what was sealed under it: it must never change.
+	if got, want := AnswerID(alice, "a").String(), uuid.NewSHA1(alice, []byte("a")).String(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

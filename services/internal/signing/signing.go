@@ -4,10 +4,12 @@
 // A secret, in this package, is the HMAC key itself. Ours are the 64
 // characters that [NewSecret] returns; a receiver keeps either those characters
 // (for X-DevCard-Signature) or their [Whsec] form (for any Standard Webhooks
-// library), and both stand for the same 64 bytes.
+// library), and both stand for the same 64 bytes. A key is an ed25519 private
+// key, of which the receiver has the public half alone.
 package signing
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,14 +26,16 @@ import (
 const (
 	HeaderID        = "Webhook-Id"          // the event's id, the same on every attempt and replay
 	HeaderTimestamp = "Webhook-Timestamp"   // Unix seconds of this attempt
-	HeaderSignature = "Webhook-Signature"   // "v1,<base64>", one per active secret, separated by a space
+	HeaderSignature = "Webhook-Signature"   // "v1,<base64>" per active secret, then "v1a,<base64>" per active key, separated by a space
 	HeaderDevCard   = "X-Devcard-Signature" // "sha256=<hex>", by the newest secret alone
 )
 
 const (
 	v1Prefix      = "v1,"
+	v1aPrefix     = "v1a,"
 	devCardPrefix = "sha256="
 	v1Len         = len(v1Prefix) + (sha256.Size+2)/3*4
+	v1aLen        = len(v1aPrefix) + (ed25519.SignatureSize+2)/3*4
 )
 
 // roomForOthers is how many headers the caller is expected to add (content type,
@@ -62,15 +66,16 @@ func Whsec(secret string) string {
 //   - secrets are the active ones, newest first: one, or two while a rotated
 //     secret is still in its overlap. Having none is an error, since nothing
 //     may leave unsigned.
+//   - keys are the active private keys, newest first; most endpoints have none.
 //
-// Webhook-Signature carries one signature per active secret, so a receiver with
-// either of them verifies during a rotation. X-DevCard-Signature has a single
+// Webhook-Signature carries one signature per active secret and one per active
+// key, so a receiver with any of them verifies during a rotation. X-DevCard-Signature has a single
 // value, as has the header of GitHub's whose shape it has: receivers compare the
 // whole value, so a list would fail with either secret. It is made with the newest
 // secret, the one that the integrator was just handed and will test with. A
 // receiver that uses only this header must therefore take the new secret when it
 // rotates; one that needs the overlap uses Webhook-Signature.
-func Headers(id string, at time.Time, body []byte, secrets []string) (http.Header, error) {
+func Headers(id string, at time.Time, body []byte, secrets []string, keys ...ed25519.PrivateKey) (http.Header, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("sign: no active secret")
 	}
@@ -78,7 +83,7 @@ func Headers(id string, at time.Time, body []byte, secrets []string) (http.Heade
 	prefix := signedPrefix(id, timestamp)
 
 	var sum [sha256.Size]byte
-	signatures := make([]byte, 0, len(secrets)*(v1Len+1)-1)
+	signatures := make([]byte, 0, len(secrets)*(v1Len+1)+len(keys)*(v1aLen+1))
 	var devCard string
 	for i, secret := range secrets {
 		mac := hmac.New(sha256.New, []byte(secret))
@@ -93,6 +98,15 @@ func Headers(id string, at time.Time, body []byte, secrets []string) (http.Heade
 			mac.Reset()
 			mac.Write(body)
 			devCard = devCardPrefix + hex.EncodeToString(mac.Sum(sum[:0]))
+		}
+	}
+
+	if len(keys) > 0 {
+		signed := append(prefix, body...) // ed25519 wants it in one piece
+		for _, key := range keys {
+			signatures = append(signatures, ' ')
+			signatures = append(signatures, v1aPrefix...)
+			signatures = base64.StdEncoding.AppendEncode(signatures, ed25519.Sign(key, signed))
 		}
 	}
 

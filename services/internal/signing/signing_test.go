@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -24,6 +25,8 @@ type vector struct {
 	Timestamp        int64    `json:"timestamp"`
 	Body             []byte   `json:"body_base64"`
 	Secrets          [][]byte `json:"secrets_base64"` // newest first
+	Seeds            [][]byte `json:"seeds_base64"`   // of the keys, newest first
+	PublicKeys       []string `json:"public_keys"`    // the same in their text form
 	WebhookSignature string   `json:"webhook_signature"`
 	DevCardSignature string   `json:"x_devcard_signature"`
 }
@@ -50,8 +53,19 @@ func TestHeadersKnownAnswers(t *testing.T) {
 			for _, s := range v.Secrets {
 				secrets = append(secrets, string(s))
 			}
+			var keys []ed25519.PrivateKey
+			for i, seed := range v.Seeds {
+				key, err := KeyPair(seed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := PublicKey(key); got != v.PublicKeys[i] {
+					t.Errorf("public key %s, want %s", got, v.PublicKeys[i])
+				}
+				keys = append(keys, key)
+			}
 			at := time.Unix(v.Timestamp, 999_999_999)
-			got, err := Headers(v.ID, at, v.Body, secrets)
+			got, err := Headers(v.ID, at, v.Body, secrets, keys...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,6 +79,11 @@ func TestHeadersKnownAnswers(t *testing.T) {
 			}
 			if err := Verify(got, v.Body, secrets, at, Tolerance); err != nil {
 				t.Error(err)
+			}
+			for _, text := range v.PublicKeys {
+				if err := VerifyPublic(got, v.Body, publicKeys(t, text), at, Tolerance); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
@@ -123,11 +142,20 @@ func TestForeignLibraryVerifies(t *testing.T) {
 		for i := range secrets {
 			secrets[i] = NewSecret()
 		}
-		h, err := Headers(id, at, body, secrets)
+		keys := make([]ed25519.PrivateKey, rapid.IntRange(0, 2).Draw(t, "keys"))
+		for i := range keys {
+			keys[i] = NewKeyPair()
+		}
+		h, err := Headers(id, at, body, secrets, keys...)
 		if err != nil {
 			t.Fatal(err)
 		}
 
+		for i, key := range keys {
+			if err := VerifyPublic(h, body, []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, at, 0); err != nil {
+				t.Fatalf("key %d of %d: %v", i+1, len(keys), err)
+			}
+		}
 		for i, s := range secrets {
 			if err := foreign(t, s).VerifyIgnoringTimestamp(body, h); err != nil {
 				t.Fatalf("secret %d of %d: %v", i+1, len(secrets), err)
@@ -157,13 +185,17 @@ func foreign(t *rapid.T, secret string) *standardwebhooks.Webhook {
 
 func BenchmarkHeaders(b *testing.B) {
 	body := []byte(`{"type":"card.viewed","timestamp":"2026-08-01T00:00:00Z","data":{` + strings.Repeat(`"k":"v",`, 50) + `"z":0}}`)
-	for _, n := range []int{1, 2} {
-		secrets := []string{NewSecret(), NewSecret()}[:n]
-		b.Run(strconv.Itoa(n)+" secrets", func(b *testing.B) {
+	secrets := []string{NewSecret(), NewSecret()}
+	keys := []ed25519.PrivateKey{NewKeyPair()}
+	at := time.Unix(1754000000, 0)
+	for _, bb := range []struct {
+		name          string
+		secrets, keys int
+	}{{"1 secret", 1, 0}, {"2 secrets", 2, 0}, {"1 secret and a key", 1, 1}} {
+		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
-			at := time.Unix(1754000000, 0)
 			for b.Loop() {
-				if _, err := Headers("0192f0c1-2b3c-7d4e-8f50-112233445566", at, body, secrets); err != nil {
+				if _, err := Headers("0192f0c1-2b3c-7d4e-8f50-112233445566", at, body, secrets[:bb.secrets], keys[:bb.keys]...); err != nil {
 					b.Fatal(err)
 				}
 			}

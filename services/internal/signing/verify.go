@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -33,20 +34,10 @@ func Verify(h http.Header, body []byte, secrets []string, now time.Time, toleran
 // signatures is by one of the secrets, and the timestamp is within tolerance of
 // now, both ends included. Signatures of other versions are skipped.
 func VerifyStandard(h http.Header, body []byte, secrets []string, now time.Time, tolerance time.Duration) error {
-	id, timestamp, signatures := h.Get(HeaderID), h.Get(HeaderTimestamp), h.Get(HeaderSignature)
-	if id == "" || timestamp == "" || signatures == "" {
-		return errors.New("verify: webhook-id, webhook-timestamp or webhook-signature is missing")
-	}
-	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	prefix, signatures, err := standard(h, now, tolerance)
 	if err != nil {
-		return errors.New("verify: webhook-timestamp is not a number of seconds")
+		return err
 	}
-	at := time.Unix(seconds, 0)
-	if at.Before(now.Add(-tolerance)) || at.After(now.Add(tolerance)) {
-		return fmt.Errorf("verify: webhook-timestamp is more than %v away", tolerance)
-	}
-
-	prefix := signedPrefix(id, timestamp)
 	for _, secret := range secrets {
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write(prefix)
@@ -60,6 +51,51 @@ func VerifyStandard(h http.Header, body []byte, secrets []string, now time.Time,
 		}
 	}
 	return errors.New("verify: webhook-signature holds no signature by a known secret")
+}
+
+// VerifyPublic checks the Standard Webhooks headers as [VerifyStandard] does, but
+// for a v1a signature by one of the public keys.
+func VerifyPublic(h http.Header, body []byte, keys []ed25519.PublicKey, now time.Time, tolerance time.Duration) error {
+	prefix, signatures, err := standard(h, now, tolerance)
+	if err != nil {
+		return err
+	}
+	signed := append(prefix, body...)
+	for item := range strings.SplitSeq(signatures, " ") {
+		encoded, ok := strings.CutPrefix(item, v1aPrefix)
+		if !ok {
+			continue
+		}
+		signature, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if err != nil {
+			continue
+		}
+		for _, key := range keys {
+			if len(key) == ed25519.PublicKeySize && ed25519.Verify(key, signed, signature) {
+				return nil
+			}
+		}
+	}
+	return errors.New("verify: webhook-signature holds no signature by a known key")
+}
+
+// standard returns what stands before the body in the signed text, and the list
+// of signatures, once all three headers are there and the timestamp is fresh.
+func standard(h http.Header, now time.Time, tolerance time.Duration) (prefix []byte, signatures string, err error) {
+	id, timestamp := h.Get(HeaderID), h.Get(HeaderTimestamp)
+	signatures = h.Get(HeaderSignature)
+	if id == "" || timestamp == "" || signatures == "" {
+		return nil, "", errors.New("verify: webhook-id, webhook-timestamp or webhook-signature is missing")
+	}
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	if err != nil {
+		return nil, "", errors.New("verify: webhook-timestamp is not a number of seconds")
+	}
+	at := time.Unix(seconds, 0)
+	if at.Before(now.Add(-tolerance)) || at.After(now.Add(tolerance)) {
+		return nil, "", fmt.Errorf("verify: webhook-timestamp is more than %v away", tolerance)
+	}
+	return signedPrefix(id, timestamp), signatures, nil
 }
 
 // VerifyDevCard checks X-DevCard-Signature alone: it is by one of the secrets.

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"crypto/ed25519"
 	"net/http"
 	"strings"
 	"testing"
@@ -99,11 +100,15 @@ func replace(name, from, to string) func(http.Header) {
 func FuzzVerify(f *testing.F) {
 	f.Add("0192f0c1-2b3c-7d4e-8f50-112233445566", "1754000000", "v1,AAAA v1,", "sha256=00", []byte("{}"))
 	f.Add("", "-1", " , v1", "sha256=", []byte{0})
-	secret := NewSecret()
+	f.Add("id", "1754000000", "v1a,AAAA v1a, v1a", "", []byte("{}"))
+	secret, public := NewSecret(), NewKeyPair().Public().(ed25519.PublicKey)
 	f.Fuzz(func(t *testing.T, id, timestamp, signature, devCard string, body []byte) {
 		h := http.Header{HeaderID: {id}, HeaderTimestamp: {timestamp}, HeaderSignature: {signature}, HeaderDevCard: {devCard}}
 		if Verify(h, body, []string{secret}, time.Unix(1754000000, 0), Tolerance) == nil {
 			t.Error("a forged signature verified")
+		}
+		if VerifyPublic(h, body, []ed25519.PublicKey{public}, time.Unix(1754000000, 0), Tolerance) == nil {
+			t.Error("a forged signature of a key verified")
 		}
 	})
 }

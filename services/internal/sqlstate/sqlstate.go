@@ -23,6 +23,10 @@ func NoPartition(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
+// OldSchema says whether err is PostgreSQL's for a table or column that it does
+// not have: migrations are missing.
+func OldSchema(err error) bool { return in(err, "42P01", "42703") }
+
 func in(err error, classes ...string) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {

@@ -12,11 +12,12 @@ import (
 
 // Config is what the step is told.
 type Config struct {
-	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" help:"Key of the HS256 tokens that say who is viewing, the same as for webhooks. Required, at least 32 bytes."`
+	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" help:"Key of the HS256 tokens that say who is viewing, the same as for webhooks, at least 32 bytes. It or JWKS_URL must be set."`
+	JWKSURL     string `name:"jwks-url" env:"JWKS_URL" help:"Where an identity provider publishes the public keys of its tokens, the same as for webhooks. Empty takes HS256 only."`
 	JWTIssuer   string `name:"jwt-issuer" env:"JWT_ISSUER" help:"Claim iss that a token must have. Empty takes any."`
 	JWTAudience string `name:"jwt-audience" env:"JWT_AUDIENCE" help:"Claim aud that a token must have. Empty takes any."`
 
-	ViewerHashKey string `env:"VIEWER_HASH_KEY" help:"Key under which viewers' addresses are hashed, at least 32 bytes. Empty derives one from JWT_SECRET: then a new JWT_SECRET makes known viewers look new."`
+	ViewerHashKey string `env:"VIEWER_HASH_KEY" help:"Key under which viewers' addresses are hashed, at least 32 bytes. Empty derives one from JWT_SECRET, without which it is required: then a new JWT_SECRET makes known viewers look new."`
 
 	PublishTimeout   time.Duration `env:"PUBLISH_TIMEOUT" default:"250ms" help:"How long a page waits for the broker to take its view before the view goes to the outbox (1ms to 5s)."`
 	ProfileCacheTTL  time.Duration `name:"profile-cache-ttl" env:"PROFILE_CACHE_TTL" default:"5s" help:"How old a cached profile or card may get: how late an edit shows (0s to 5m; 0s reads the database on each view)."`
@@ -30,10 +31,18 @@ type Config struct {
 // minKeyBytes is the size of the hash that the key is for.
 const minKeyBytes = sha256.Size
 
+// auth is which tokens are taken.
+func (c Config) auth() auth.Config {
+	return auth.Config{Secret: c.JWTSecret, JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience}
+}
+
 func (c Config) check() error {
+	if err := c.auth().Check(); err != nil {
+		return err
+	}
 	switch {
-	case len(c.JWTSecret) < auth.MinSecretBytes:
-		return fmt.Errorf("JWT_SECRET: must have at least %d bytes, not %d", auth.MinSecretBytes, len(c.JWTSecret))
+	case c.ViewerHashKey == "" && c.JWTSecret == "": // it would be derived from what everybody knows
+		return fmt.Errorf("VIEWER_HASH_KEY: must be set if JWT_SECRET is not, and have at least %d bytes", minKeyBytes)
 	case c.ViewerHashKey != "" && len(c.ViewerHashKey) < minKeyBytes:
 		return fmt.Errorf("VIEWER_HASH_KEY: must be empty or have at least %d bytes, not %d", minKeyBytes, len(c.ViewerHashKey))
 	case c.PublishTimeout < time.Millisecond || c.PublishTimeout > 5*time.Second:

@@ -19,7 +19,12 @@ func TestConfigCheck(t *testing.T) {
 		want   string // what the error begins with; empty: none
 	}{
 		{"defaults with a secret", func(*Config) {}, ""},
-		{"no secret", func(c *Config) { c.JWTSecret = "" }, "JWT_SECRET:"},
+		{"neither a secret nor keys for tokens", func(c *Config) { c.JWTSecret = "" }, "JWT_SECRET or JWKS_URL:"},
+		{"keys for tokens by http", func(c *Config) { c.JWKSURL = "http://login.example/jwks" }, "JWKS_URL:"},
+		{"keys for tokens, no secret to derive a hash key from", func(c *Config) { c.JWTSecret, c.JWKSURL = "", "https://login.example/jwks" }, "VIEWER_HASH_KEY:"},
+		{"keys for tokens and a hash key", func(c *Config) {
+			c.JWTSecret, c.JWKSURL, c.ViewerHashKey = "", "https://login.example/jwks", strings.Repeat("k", 32)
+		}, ""},
 		{"secret of 31 bytes", func(c *Config) { c.JWTSecret = strings.Repeat("s", 31) }, "JWT_SECRET:"},
 		{"hash key of 31 bytes", func(c *Config) { c.ViewerHashKey = strings.Repeat("s", 31) }, "VIEWER_HASH_KEY:"},
 		{"no publish timeout", func(c *Config) { c.PublishTimeout = 0 }, "PUBLISH_TIMEOUT:"},

@@ -94,7 +94,8 @@ type viewer struct {
 	agent string     // as the client sent it
 }
 
-// user says who makes the request; nil is anonymous, and so is an invalid token.
+// user says who makes the request; nil is anonymous, and so is a token that is
+// invalid, or that can't be checked for now: a page does not wait for a login's server to come back.
 func user(v *auth.Verifier, r *http.Request) uuid.UUID {
 	id, err := v.User(r)
 	if err != nil {

@@ -40,6 +40,10 @@ func (v *View) postSave(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, auth.ErrCrossOrigin):
 		webjson.WriteError(w, http.StatusForbidden, "A request with a cookie must come from the same origin")
 		return
+	case errors.Is(err, auth.ErrUnavailable):
+		w.Header().Set("Retry-After", auth.RetryAfter)
+		webjson.WriteError(w, http.StatusServiceUnavailable, "The token can't be checked right now: try again in "+auth.RetryAfter+" s")
+		return
 	case err != nil:
 		webjson.WriteError(w, http.StatusUnauthorized, "Unauthorized")
 		return

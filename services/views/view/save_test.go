@@ -1,16 +1,20 @@
 package view
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/auth"
 )
 
 func savePath(id string) string { return "/api/cards/" + id + "/save" }
@@ -50,6 +54,33 @@ func TestSaveRefused(t *testing.T) {
 			t.Errorf("saved: %v", strayed)
 		}
 	})
+}
+
+// Nobody knows whose token it is: a save has to wait for that, a page does not.
+func TestWithoutTheKeysOfTokens(t *testing.T) {
+	t.Parallel()
+	away := httptest.NewServer(http.NotFoundHandler())
+	away.Close()
+	w := newWorld(t, func(c *Config) { c.JWKSURL = away.URL })
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"id": bobID, "exp": time.Now().Add(time.Hour).Unix()}).SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	needsKeys := header("Authorization", "Bearer "+token)
+	a := w.do("POST", savePath(cardID.String()), needsKeys)
+	if a.Code != 503 || a.Header().Get("Retry-After") != auth.RetryAfter {
+		t.Errorf("save: %d %v %s", a.Code, a.Header(), a.Body)
+	}
+	if a := w.do("GET", "/api/u/alice", needsKeys); a.Code != 200 {
+		t.Errorf("page: %d %s", a.Code, a.Body)
+	}
+	if a := w.do("POST", savePath(cardID.String()), bearer(bobID)); a.Code != 201 {
+		t.Errorf("save with a token that needs no keys: %d %s", a.Code, a.Body)
+	}
 }
 
 func TestSave(t *testing.T) {

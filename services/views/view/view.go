@@ -78,7 +78,9 @@ func New(cfg Config, d process.Deps) (*View, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	verifier, err := auth.New(auth.Config{Secret: cfg.JWTSecret, Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience})
+	tokens := cfg.auth()
+	tokens.Log = d.Log
+	verifier, err := auth.New(tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +119,14 @@ func (v *View) route(mux *http.ServeMux) error {
 	return nil
 }
 
-// Run writes view rows and relays the outbox until ctx ends.
+// Run writes view rows, relays the outbox and keeps the keys of tokens fresh,
+// until ctx ends.
 func (v *View) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		v.verifier.Run(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		source := consume.Source{Stream: v.streams.EventsStream(), Consumer: streams.CardViewsConsumer(), MaxBatch: maxRows}
 		return consume.Batches(ctx, v.js, v.log, source, func(msgs []jetstream.Msg) { v.writeRows(ctx, msgs) })

@@ -1,12 +1,17 @@
 package endpoints
 
 import (
+	"crypto/ed25519"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/cardwire/cardwire/services/internal/auth"
+	"github.com/cardwire/cardwire/sql/pgtest"
 )
 
 // TestWhoIsCalling: package auth tests tokens; here it counts that each answer is
@@ -80,6 +85,32 @@ func TestWhoIsCalling(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhoIsCallingCannotBeTold: the keys that tokens are signed with are not there,
+// and never were.
+func TestWhoIsCallingCannotBeTold(t *testing.T) {
+	t.Parallel()
+	away := httptest.NewServer(http.NotFoundHandler())
+	away.Close()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	needsKeys, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"id": alice, "exp": time.Now().Add(time.Hour).Unix()}).SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serverSet(t, pgtest.New(t), func(c *Config) { c.JWKSURL = away.URL })
+	s.create(t, alice) // a token of the secret's needs none of them
+
+	r := httptest.NewRequest("POST", "/api/webhooks", unread{t})
+	r.Header.Set("Authorization", "Bearer "+needsKeys)
+	a := s.send(r)
+	if a.status != 503 || a.header.Get("Retry-After") != auth.RetryAfter || !strings.Contains(a.sentence(t), "the token can't be checked right now") {
+		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	checkProblem(t, a)
 }
 
 // unread is a body that must not be read.

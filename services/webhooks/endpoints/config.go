@@ -13,7 +13,8 @@ import (
 
 // Config is what the step is told.
 type Config struct {
-	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" help:"Key of the HS256 tokens that say who is calling. Required, at least 32 bytes."`
+	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" help:"Key of the HS256 tokens that say who is calling, at least 32 bytes. It or JWKS_URL must be set."`
+	JWKSURL     string `name:"jwks-url" env:"JWKS_URL" help:"Where an identity provider publishes the public keys of its tokens (RS256, ES256, EdDSA and their larger kin), as https://login.example/.well-known/jwks.json. Empty takes HS256 only."`
 	JWTIssuer   string `name:"jwt-issuer" env:"JWT_ISSUER" help:"Claim iss that a token must have. Empty takes any."`
 	JWTAudience string `name:"jwt-audience" env:"JWT_AUDIENCE" help:"Claim aud that a token must have. Empty takes any."`
 
@@ -35,12 +36,18 @@ const (
 	minBodyLimit  = 1 << 10 // any less and a valid request does not fit
 )
 
+// auth is which tokens are taken.
+func (c Config) auth() auth.Config {
+	return auth.Config{Secret: c.JWTSecret, JWKSURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience}
+}
+
 // check says what is wrong with a setting, but for those that other packages
 // check when they take them.
 func (c Config) check() error {
+	if err := c.auth().Check(); err != nil {
+		return err
+	}
 	switch {
-	case len(c.JWTSecret) < auth.MinSecretBytes:
-		return fmt.Errorf("JWT_SECRET: must have at least %d bytes, not %d", auth.MinSecretBytes, len(c.JWTSecret))
 	case c.SecretOverlap < 0 || c.SecretOverlap > maxOverlap:
 		return fmt.Errorf("SECRET_OVERLAP: must be 0s to %s, not %s", maxOverlap, c.SecretOverlap)
 	case c.MaxEndpoints < 1 || c.MaxEndpoints > 1000:

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/outbox"
@@ -36,9 +37,11 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	verifier, err := auth.New(auth.Config{Secret: cfg.JWTSecret, Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience})
+	tokens := cfg.auth()
+	tokens.Log = d.Log
+	verifier, err := auth.New(tokens)
 	if err != nil {
-		return nil, fmt.Errorf("JWT_SECRET: %w", err)
+		return nil, err
 	}
 	keyset, err := secrets.ParseKeyset(cfg.EncryptionKeyset)
 	if err != nil {
@@ -65,14 +68,27 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	return a, nil
 }
 
-// Run relays the outbox until ctx ends. Requests are served from d.Mux, by whoever serves that.
+// Run keeps the keys of tokens fresh, relays the outbox, and deletes old answers
+// to Idempotency-Keys, until ctx ends. Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
-	err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
-	if err != nil {
-		return fmt.Errorf("relay outbox: %w", err)
-	}
-	return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		a.verifier.Run(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		a.pruneAnswers(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
+		if err != nil {
+			return fmt.Errorf("relay outbox: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 // Store is where the API keeps endpoints, for whoever registers one without HTTP.

@@ -107,7 +107,9 @@ func TestSettings(t *testing.T) {
 		wantErr string
 	}{
 		{"good ones", func(*Config) {}, ""},
-		{"no secret for tokens", func(c *Config) { c.JWTSecret = "" }, "JWT_SECRET: must have at least 32 bytes, not 0"},
+		{"neither a secret nor keys for tokens", func(c *Config) { c.JWTSecret = "" }, "JWT_SECRET or JWKS_URL: at least one of them must be set"},
+		{"keys for tokens and no secret", func(c *Config) { c.JWTSecret, c.JWKSURL = "", "https://login.example/jwks" }, ""},
+		{"keys for tokens by http", func(c *Config) { c.JWKSURL = "http://login.example/jwks" }, "JWKS_URL: must use https"},
 		{"short secret", func(c *Config) { c.JWTSecret = strings.Repeat("x", 31) }, "JWT_SECRET: must have at least 32 bytes, not 31"},
 		{"no keyset", func(c *Config) { c.EncryptionKeyset = "" }, "ENCRYPTION_KEYSET: keyset: empty"},
 		{"a passphrase as keyset", func(c *Config) { c.EncryptionKeyset = "swordfish!" }, "ENCRYPTION_KEYSET: keyset: neither JSON nor base64"},

@@ -66,12 +66,20 @@ func newServer(t testing.TB) *server {
 // serverOn is a server whose broker is away.
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
+	return serverSet(t, pool, func(*Config) {})
+}
+
+// serverSet is serverOn with other settings.
+func serverSet(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
+	t.Helper()
+	cfg := settings(t)
+	change(&cfg)
 	nc := awayBroker(t)
 	js, err := streams.Open(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serverWith(t, settings(t), process.Deps{NATS: nc, JS: js, DB: pool})
+	return serverWith(t, cfg, process.Deps{NATS: nc, JS: js, DB: pool})
 }
 
 func serverWith(t testing.TB, cfg Config, d process.Deps) *server {

@@ -37,7 +37,7 @@ func newHuma(mux *http.ServeMux) huma.API {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					schemeBearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "Authorization: Bearer and a JSON Web Token (HS256) with an expiry and the user's UUID in claim id or sub."},
+					schemeBearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "Authorization: Bearer and a JSON Web Token with an expiry and the user's UUID in claim id or sub."},
 					schemeCookie: {Type: "apiKey", In: "cookie", Name: "token", Description: "The same token in a cookie. Changes are then taken from pages of the same origin only."},
 				},
 			},

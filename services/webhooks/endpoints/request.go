@@ -27,6 +27,9 @@ func (a *API) authenticate(hc huma.Context, next func(huma.Context)) {
 	switch {
 	case errors.Is(err, auth.ErrCrossOrigin):
 		webjson.WriteError(w, http.StatusForbidden, "cookie: is taken from pages of the same origin only; other callers send Authorization: Bearer")
+	case errors.Is(err, auth.ErrUnavailable):
+		w.Header().Set("Retry-After", auth.RetryAfter)
+		webjson.WriteError(w, http.StatusServiceUnavailable, "the token can't be checked right now: try again in "+auth.RetryAfter+" s")
 	case err != nil:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		webjson.WriteError(w, http.StatusUnauthorized, "Unauthorized")
