@@ -47,7 +47,7 @@ func (a *API) startRecovery(ctx context.Context, user uuid.UUID, in *recoverInpu
 		if err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
-		return a.audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
+		return audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
 			"recoveryId": id, "since": since, "until": until, "missing": in.Body.Missing,
 		})
 	})

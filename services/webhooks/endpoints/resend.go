@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -48,7 +47,7 @@ func (a *API) resend(ctx context.Context, user uuid.UUID, in *deliveryInput) (*r
 		}); err != nil {
 			return fmt.Errorf("renew: %w", err)
 		}
-		if err := a.audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
+		if err := audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
 			return err
 		}
 		out.Body, err = readDelivery(ctx, q, endpointID, id)
@@ -92,7 +91,7 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*test
 		if err := outbox.Write(ctx, tx, e); err != nil {
 			return err
 		}
-		return a.audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
+		return audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("test endpoint %v: %w", endpointID, err)
@@ -111,20 +110,6 @@ func holdActive(ctx context.Context, q *db.Queries, user, id uuid.UUID) error {
 		return orNotFound(err)
 	case !e.IsActive:
 		return errInactive
-	}
-	return nil
-}
-
-func (a *API) audit(ctx context.Context, q *db.Queries, user, endpointID uuid.UUID, action string, details map[string]any) error {
-	text, err := json.Marshal(details)
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
-	}
-	err = q.RecordAudit(ctx, db.RecordAuditParams{
-		UserID: user, EndpointID: endpointID, Actor: "user:" + user.String(), Action: action, Details: text,
-	})
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
 	}
 	return nil
 }
