@@ -68,12 +68,19 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	return a, nil
 }
 
-// Run relays the outbox and keeps the keys of tokens fresh, until ctx ends.
-// Requests are served from d.Mux, by whoever serves that.
+// Run keeps the keys of tokens fresh, relays the outbox, and deletes old answers
+// to Idempotency-Keys, until ctx ends. Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
-	var g errgroup.Group
-	g.Go(func() error { a.verifier.Run(ctx); return nil })
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		a.verifier.Run(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		a.pruneAnswers(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
 		if err != nil {

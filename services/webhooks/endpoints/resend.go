@@ -2,9 +2,9 @@ package endpoints
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,40 +24,43 @@ const publishTimeout = time.Second
 
 // resend makes a delivery due at once. Committed, it will be attempted, whether
 // or not the broker can be told.
-func (a *API) resend(ctx context.Context, user uuid.UUID, in *deliveryInput) (*resendOutput, error) {
+func (a *API) resend(ctx context.Context, user uuid.UUID, in *resendInput) (*onceOutput[Delivery], error) {
 	endpointID, id := uuid.UUID(in.ID), uuid.UUID(in.DeliveryID)
-	out := &resendOutput{}
-	err := pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
+	var shown Delivery
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (_ Delivery, err error) {
 		q := db.New(tx)
 		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return err
+			return shown, err
 		}
 		d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			return errNoDelivery
+			return shown, errNoDelivery
 		case err != nil:
-			return fmt.Errorf("lock: %w", err)
+			return shown, fmt.Errorf("lock: %w", err)
 		case d.LeasedUntil != nil:
-			return errInFlight
+			return shown, errInFlight
 		case !d.HasEvent:
-			return errEventGone
+			return shown, errEventGone
 		}
 		if _, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
 			Ids: []uuid.UUID{id}, Low: id, High: id, Trigger: delivery.TriggerResend,
 		}); err != nil {
-			return fmt.Errorf("renew: %w", err)
+			return shown, fmt.Errorf("renew: %w", err)
 		}
-		if err := a.audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
-			return err
+		if err := audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
+			return shown, err
 		}
-		out.Body, err = readDelivery(ctx, q, endpointID, id)
-		return err
+		shown, err = readDelivery(ctx, q, endpointID, id)
+		return shown, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("resend delivery %v: %w", id, err)
 	}
-	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
+	if !out.fresh() {
+		return out, nil
+	}
+	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: shown.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
 	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
 		Bool("published", published).Msg("delivery resent")
 	return out, nil
@@ -75,7 +78,7 @@ func (a *API) publish(ctx context.Context, m *nats.Msg) bool {
 }
 
 // test sends an event that is for one endpoint alone.
-func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*testOutput, error) {
+func (a *API) test(ctx context.Context, user uuid.UUID, in *testInput) (*onceOutput[TestSent], error) {
 	endpointID := uuid.UUID(in.ID)
 	e, err := events.New(user, events.Test, map[string]any{
 		"endpointId": endpointID, "message": "This is a test of your endpoint. Nothing has happened.",
@@ -83,23 +86,26 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*test
 	if err != nil {
 		return nil, fmt.Errorf("make test event: %w", err)
 	}
-	deliveryID := delivery.ID(e.ID, endpointID)
-	err = pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
+	sent := TestSent{EventID: e.ID, DeliveryID: delivery.ID(e.ID, endpointID)}
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (TestSent, error) {
 		q := db.New(tx)
 		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return err
+			return sent, err
 		}
 		if err := outbox.Write(ctx, tx, e); err != nil {
-			return err
+			return sent, err
 		}
-		return a.audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
+		return sent, audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": sent.DeliveryID})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("test endpoint %v: %w", endpointID, err)
 	}
+	if !out.fresh() {
+		return out, nil
+	}
 	a.relay.Nudge()
 	a.log.Info().Stringer("event_id", e.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).Msg("endpoint tested")
-	return &testOutput{TestSent{EventID: e.ID, DeliveryID: deliveryID}}, nil
+	return out, nil
 }
 
 // holdActive keeps an endpoint of a user from changing until the transaction
@@ -111,20 +117,6 @@ func holdActive(ctx context.Context, q *db.Queries, user, id uuid.UUID) error {
 		return orNotFound(err)
 	case !e.IsActive:
 		return errInactive
-	}
-	return nil
-}
-
-func (a *API) audit(ctx context.Context, q *db.Queries, user, endpointID uuid.UUID, action string, details map[string]any) error {
-	text, err := json.Marshal(details)
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
-	}
-	err = q.RecordAudit(ctx, db.RecordAuditParams{
-		UserID: user, EndpointID: endpointID, Actor: "user:" + user.String(), Action: action, Details: text,
-	})
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
 	}
 	return nil
 }

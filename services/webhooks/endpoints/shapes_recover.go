@@ -6,8 +6,15 @@ import (
 	"github.com/google/uuid"
 )
 
-type resendOutput struct {
-	Body Delivery
+type resendInput struct {
+	EndpointPath
+	KeyHeader
+	DeliveryID ID `path:"deliveryId" format:"uuid" doc:"Id of the delivery." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
+}
+
+type testInput struct {
+	EndpointPath
+	KeyHeader
 }
 
 // TestSent says what to look for in the log.
@@ -16,12 +23,9 @@ type TestSent struct {
 	DeliveryID uuid.UUID `json:"deliveryId" format:"uuid" doc:"Its delivery, which is there within moments." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
 }
 
-type testOutput struct {
-	Body TestSent
-}
-
 type recoverInput struct {
 	EndpointPath
+	KeyHeader
 	Body RecoverBody
 }
 
