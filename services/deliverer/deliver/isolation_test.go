@@ -284,13 +284,6 @@ func TestHangingEndpointsTakeBoundedMemory(t *testing.T) { // not parallel: it m
 	}
 }
 
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
 func TestStoppingGivesBackWhatHasNotBegun(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
