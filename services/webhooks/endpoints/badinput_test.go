@@ -71,7 +71,7 @@ func TestBadBodies(t *testing.T) {
 		{"empty object", "{}", 400, "events: is required; url: is required"},
 		{"no url", `{"events":["card.viewed"]}`, 400, "url: is required"},
 		{"no events", `{"url":"https://example.com/"}`, 400, "events: is required"},
-		{"unknown member", body("secret", `"x"`), 400, "secret: is not known here"},
+		{"unknown member", body("key", `"x"`), 400, "key: is not known here"},
 		{"member in other letters", `{"URL":"https://example.com/","events":["card.viewed"]}`, 400, "url: is required; URL: is not known here"},
 		{"unknown member of 300 characters", body(long, "1"), 400, long[:64] + "…: is not known here"},
 		{"member of nobody", body("userId", `"00000000-0000-7000-8000-000000000002"`), 400, "userId: is not known here"},

@@ -16,6 +16,7 @@ import (
 	"github.com/cardwire/cardwire/events/outbox"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/egress"
+	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 )
@@ -29,6 +30,7 @@ type API struct {
 	guard    *egress.Guard
 	js       jetstream.JetStream
 	relay    *outbox.Relay
+	catalog  *eventtypes.Catalog
 	huma     huma.API
 }
 
@@ -55,13 +57,20 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	catalog, err := eventtypes.Load(cfg.EventTypesFile)
+	if err != nil {
+		return nil, fmt.Errorf("EVENT_TYPES_FILE: %w", err)
+	}
 	a := &API{
-		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
+		catalog: catalog,
+		cfg:     cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
 		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)
 	a.huma.UseMiddleware(a.authenticate, a.checkRequest)
-	a.routes()
+	if err := a.routes(); err != nil {
+		return nil, err
+	}
 	if err := serveDocument(d.Mux, a.huma.OpenAPI()); err != nil {
 		return nil, err
 	}

@@ -53,8 +53,8 @@ func settings(t testing.TB) Config {
 	}
 	return Config{
 		JWTSecret: jwtSecret, EncryptionKeyset: keyset, SecretOverlap: 24 * time.Hour, MaxEndpoints: 5,
-		EventTypes: []string{"card.viewed", "contact.saved"}, MaxBodyBytes: 64 << 10,
-		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		MaxBodyBytes: 64 << 10,
+		AllowCIDRs:   []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 }
 

@@ -18,49 +18,52 @@ import (
 func (a *API) startRecovery(ctx context.Context, user uuid.UUID, in *recoverInput) (*onceOutput[Recovery], error) {
 	endpointID := uuid.UUID(in.ID)
 	var row db.Recovery
-	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (none Recovery, err error) {
-		q := db.New(tx)
-		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return none, err
-		}
-		oldest, err := q.OldestKept(ctx)
-		if err != nil {
-			return none, fmt.Errorf("look up retention: %w", err)
-		}
-		since, until, err := recoveryRange(in.Body, oldest, time.Now())
-		if err != nil {
-			return none, err
-		}
-		unfinished, err := q.UnfinishedRecovery(ctx, endpointID)
-		switch {
-		case err == nil:
-			return none, &conflictError{fmt.Sprintf("recovery %v of this endpoint has not finished: wait for that", unfinished)}
-		case !errors.Is(err, pgx.ErrNoRows):
-			return none, fmt.Errorf("look for an unfinished one: %w", err)
-		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return none, fmt.Errorf("make id: %w", err)
-		}
-		row, err = q.InsertRecovery(ctx, db.InsertRecoveryParams{
-			ID: id, EndpointID: endpointID, Since: since, Until: until, Missing: in.Body.Missing, At: delivery.Floor(since),
-		})
-		if err != nil {
-			return none, fmt.Errorf("insert: %w", err)
-		}
-		return shownRecovery(row), audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
-			"recoveryId": id, "since": since, "until": until, "missing": in.Body.Missing,
-		})
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (_ Recovery, err error) {
+		row, err = insertRecovery(ctx, db.New(tx), user, endpointID, in.Body)
+		return shownRecovery(row), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("recover endpoint %v: %w", endpointID, err)
 	}
-	if !out.fresh() {
-		return out, nil
+	if out.fresh() {
+		a.log.Info().Stringer("recovery_id", row.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
+			Time("since", row.Since).Time("until", row.Until).Bool("missing", row.Missing).Msg("recovery started")
 	}
-	a.log.Info().Stringer("recovery_id", row.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
-		Time("since", row.Since).Time("until", row.Until).Bool("missing", row.Missing).Msg("recovery started")
 	return out, nil
+}
+
+func insertRecovery(ctx context.Context, q *db.Queries, user, endpointID uuid.UUID, b RecoverBody) (row db.Recovery, err error) {
+	if err := holdActive(ctx, q, user, endpointID); err != nil {
+		return row, err
+	}
+	oldest, err := q.OldestKept(ctx)
+	if err != nil {
+		return row, fmt.Errorf("look up retention: %w", err)
+	}
+	since, until, err := recoveryRange(b, oldest, time.Now())
+	if err != nil {
+		return row, err
+	}
+	unfinished, err := q.UnfinishedRecovery(ctx, endpointID)
+	switch {
+	case err == nil:
+		return row, &conflictError{fmt.Sprintf("recovery %v of this endpoint has not finished: wait for that", unfinished)}
+	case !errors.Is(err, pgx.ErrNoRows):
+		return row, fmt.Errorf("look for an unfinished one: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return row, fmt.Errorf("make id: %w", err)
+	}
+	row, err = q.InsertRecovery(ctx, db.InsertRecoveryParams{
+		ID: id, EndpointID: endpointID, Since: since, Until: until, Missing: b.Missing, At: delivery.Floor(since),
+	})
+	if err != nil {
+		return row, fmt.Errorf("insert: %w", err)
+	}
+	return row, audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
+		"recoveryId": id, "since": since, "until": until, "missing": b.Missing,
+	})
 }
 
 // recoveryRange checks a range of time. It ends now at the latest.

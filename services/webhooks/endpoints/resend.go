@@ -26,33 +26,10 @@ const publishTimeout = time.Second
 // or not the broker can be told.
 func (a *API) resend(ctx context.Context, user uuid.UUID, in *resendInput) (*onceOutput[Delivery], error) {
 	endpointID, id := uuid.UUID(in.ID), uuid.UUID(in.DeliveryID)
-	var shown Delivery
+	var resent Delivery
 	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (_ Delivery, err error) {
-		q := db.New(tx)
-		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return shown, err
-		}
-		d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return shown, errNoDelivery
-		case err != nil:
-			return shown, fmt.Errorf("lock: %w", err)
-		case d.LeasedUntil != nil:
-			return shown, errInFlight
-		case !d.HasEvent:
-			return shown, errEventGone
-		}
-		if _, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
-			Ids: []uuid.UUID{id}, Low: id, High: id, Trigger: delivery.TriggerResend,
-		}); err != nil {
-			return shown, fmt.Errorf("renew: %w", err)
-		}
-		if err := audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
-			return shown, err
-		}
-		shown, err = readDelivery(ctx, q, endpointID, id)
-		return shown, err
+		resent, err = renew(ctx, db.New(tx), user, endpointID, id)
+		return resent, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("resend delivery %v: %w", id, err)
@@ -60,10 +37,37 @@ func (a *API) resend(ctx context.Context, user uuid.UUID, in *resendInput) (*onc
 	if !out.fresh() {
 		return out, nil
 	}
-	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: shown.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
+	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: resent.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
 	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
 		Bool("published", published).Msg("delivery resent")
 	return out, nil
+}
+
+// renew makes a delivery pending again and due, and returns it as it is then.
+func renew(ctx context.Context, q *db.Queries, user, endpointID, id uuid.UUID) (none Delivery, err error) {
+	if err := holdActive(ctx, q, user, endpointID); err != nil {
+		return none, err
+	}
+	d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return none, errNoDelivery
+	case err != nil:
+		return none, fmt.Errorf("lock: %w", err)
+	case d.LeasedUntil != nil:
+		return none, errInFlight
+	case !d.HasEvent:
+		return none, errEventGone
+	}
+	if _, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
+		Ids: []uuid.UUID{id}, Low: id, High: id, Trigger: delivery.TriggerResend,
+	}); err != nil {
+		return none, fmt.Errorf("renew: %w", err)
+	}
+	if err := audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
+		return none, err
+	}
+	return readDelivery(ctx, q, endpointID, id)
 }
 
 // publish tells the broker, and says whether it could.
@@ -86,8 +90,8 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *testInput) (*onceOut
 	if err != nil {
 		return nil, fmt.Errorf("make test event: %w", err)
 	}
-	sent := TestSent{EventID: e.ID, DeliveryID: delivery.ID(e.ID, endpointID)}
-	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (TestSent, error) {
+	deliveryID := delivery.ID(e.ID, endpointID)
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (sent TestSent, err error) {
 		q := db.New(tx)
 		if err := holdActive(ctx, q, user, endpointID); err != nil {
 			return sent, err
@@ -95,7 +99,8 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *testInput) (*onceOut
 		if err := outbox.Write(ctx, tx, e); err != nil {
 			return sent, err
 		}
-		return sent, audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": sent.DeliveryID})
+		sent = TestSent{EventID: e.ID, DeliveryID: deliveryID}
+		return sent, audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("test endpoint %v: %w", endpointID, err)

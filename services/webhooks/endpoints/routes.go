@@ -8,6 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+
+	"github.com/cardwire/cardwire/services/internal/clientrate"
 )
 
 // queryTimeout bounds what a request does in the database, waiting for a
@@ -16,12 +18,17 @@ const queryTimeout = 5 * time.Second
 
 // routes registers what the API can do. Each route answers 401 without a user, and
 // knows nothing but what belongs to that user.
-func (a *API) routes() {
+func (a *API) routes() error {
 	const endpoint = "/api/webhooks/{id}"
+	limits, err := a.rates()
+	if err != nil {
+		return err
+	}
 	register(a, route{
 		method: http.MethodPost, path: "/api/webhooks", id: "createEndpoint", status: http.StatusCreated,
 		summary: "Register an endpoint",
-		about:   "The answer holds the signing secret. It is shown this once: keep it.",
+		about:   "The answer holds the signing secret. It is shown this once: keep it, or repeat the request with the same Idempotency-Key within 24 h.",
+		limit:   limits.create,
 		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
 	}, a.create)
 	register(a, route{
@@ -35,6 +42,13 @@ func (a *API) routes() {
 		errors:  []int{http.StatusNotFound},
 	}, a.get)
 	register(a, route{
+		method: http.MethodPatch, path: endpoint, id: "updateEndpoint", status: http.StatusOK,
+		summary: "Change an endpoint",
+		about: "What is missing stays as it is, null resets what may be null, and to what is no change nothing happens. " +
+			"Changes hold from the next attempt on, also of what is pending.",
+		errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
+	}, a.update)
+	register(a, route{
 		method: http.MethodDelete, path: endpoint, id: "deleteEndpoint", status: http.StatusNoContent,
 		summary: "Delete an endpoint",
 		about:   "Its secrets are deleted and its deliveries that are still pending are given up.",
@@ -45,10 +59,22 @@ func (a *API) routes() {
 		summary: "Give an endpoint a new secret",
 		about: "Requests are signed with both secrets, an item of webhook-signature each, until the old one ends. " +
 			"X-DevCard-Signature has room for one, and is made with the new secret at once. " +
+			"An asymmetric endpoint gets a new key pair with it, and the old one ends with the old secret. " +
 			"At most three old secrets are valid at once: a further rotation is refused until one has ended, unless overlap=0s ends them all.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotate)
-	a.logRoutes(endpoint)
+	register(a, route{
+		method: http.MethodGet, path: "/api/audit-log", id: "listAuditLog", status: http.StatusOK,
+		summary: "Read the audit log",
+		about:   "Who did what to the caller's endpoints, deleted ones included, newest first. Go on with nextCursor until that is null.",
+	}, a.auditLog)
+	register(a, route{
+		method: http.MethodGet, path: "/api/event-types", id: "listEventTypes", status: http.StatusOK,
+		summary: "List event types",
+		about:   "The types that endpoints can ask for, and webhook.test, with a JSON Schema and an example of what is POSTed.",
+	}, a.eventTypes)
+	a.logRoutes(endpoint, limits)
+	return nil
 }
 
 // A route is what is said about an operation besides its shapes.
@@ -56,13 +82,17 @@ type route struct {
 	method, path   string
 	id             string // operationId of the document: names of functions in generated clients
 	summary, about string
-	status         int   // of success
-	errors         []int // besides those of every route
+	status         int                          // of success
+	errors         []int                        // besides those of every route
+	limit          *clientrate.Keyed[uuid.UUID] // of each user; nil is none
 }
 
 // register adds a route. Its handler is called with the user that the request
 // comes from, a bounded context, and input that follows the schema.
 func register[I, O any](a *API, r route, handle func(ctx context.Context, user uuid.UUID, in *I) (*O, error)) {
+	if r.limit != nil {
+		r.errors = append(r.errors, http.StatusTooManyRequests)
+	}
 	op := huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: r.about,
 		DefaultStatus: r.status, Responses: errorResponses(append([]int{
@@ -74,6 +104,11 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)
+		if r.limit != nil {
+			if wait, ok := r.limit.Allow(user, time.Now()); !ok {
+				return nil, a.answer(ctx, r.id, &rateError{wait})
+			}
+		}
 		work, cancel := context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
 		out, err := handle(work, user, in)
@@ -94,7 +129,7 @@ func errorResponses(statuses []int) map[string]*huma.Response {
 				"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}},
 			},
 		}
-		if status == http.StatusServiceUnavailable {
+		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 			response.Headers = map[string]*huma.Param{"Retry-After": {
 				Description: "Seconds to wait before asking again.",
 				Schema:      &huma.Schema{Type: huma.TypeInteger, Examples: []any{2}},

@@ -7,14 +7,9 @@ import (
 )
 
 type resendInput struct {
-	EndpointPath
 	KeyHeader
+	EndpointPath
 	DeliveryID ID `path:"deliveryId" format:"uuid" doc:"Id of the delivery." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
-}
-
-type testInput struct {
-	EndpointPath
-	KeyHeader
 }
 
 // TestSent says what to look for in the log.
@@ -23,9 +18,14 @@ type TestSent struct {
 	DeliveryID uuid.UUID `json:"deliveryId" format:"uuid" doc:"Its delivery, which is there within moments." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
 }
 
-type recoverInput struct {
-	EndpointPath
+type testInput struct {
 	KeyHeader
+	EndpointPath
+}
+
+type recoverInput struct {
+	KeyHeader
+	EndpointPath
 	Body RecoverBody
 }
 
