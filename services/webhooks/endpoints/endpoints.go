@@ -6,6 +6,7 @@ package endpoints
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,6 +32,7 @@ type API struct {
 	js       jetstream.JetStream
 	relay    *outbox.Relay
 	catalog  *eventtypes.Catalog
+	now      func() time.Time // for rates
 	huma     huma.API
 }
 
@@ -62,8 +64,8 @@ func New(cfg Config, d process.Deps) (*API, error) {
 		return nil, fmt.Errorf("EVENT_TYPES_FILE: %w", err)
 	}
 	a := &API{
-		catalog: catalog,
-		cfg:     cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
+		catalog: catalog, now: time.Now,
+		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
 		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)

@@ -130,8 +130,9 @@ func (a answer) sentence(t testing.TB) string {
 	return decode[Problem](t, a).Message
 }
 
-// call makes a request as a user (uuid.Nil is nobody). A body that is no string is sent as JSON.
-func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body any) answer {
+// call makes a request as a user (uuid.Nil is nobody). A body that is no string
+// is sent as JSON; header are names and values.
+func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body any, header ...string) answer {
 	t.Helper()
 	var content io.Reader
 	switch b := body.(type) {
@@ -152,7 +153,27 @@ func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body an
 	if user != uuid.Nil {
 		r.Header.Set("Authorization", "Bearer "+token(t, user))
 	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
 	return s.send(r)
+}
+
+// one reads one value from the database.
+func one[T any](t testing.TB, s *server, query string, args ...any) (v T) {
+	t.Helper()
+	if err := s.db.QueryRow(t.Context(), query, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+// exec changes the database.
+func (s *server) exec(t testing.TB, query string, args ...any) {
+	t.Helper()
+	if _, err := s.db.Exec(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
 }
 
 func (s *server) send(r *http.Request) answer {

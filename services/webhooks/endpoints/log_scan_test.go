@@ -116,8 +116,8 @@ func TestBadCursorsAndFilters(t *testing.T) {
 		return *decode[DeliveryPage](t, a).Pagination.NextCursor
 	}
 	for _, tt := range []struct{ name, query, sentence string }{
-		{"cursor of another endpoint", "cursor=" + cursor(other), "cursor: must be the nextCursor of a page of this endpoint's log"},
-		{"forged cursor", "cursor=" + strings.ToUpper(cursor(own)), "cursor: must be the nextCursor of a page of this endpoint's log"},
+		{"cursor of another endpoint", "cursor=" + cursor(other), "cursor: must be the nextCursor of a page of this log"},
+		{"forged cursor", "cursor=" + strings.ToUpper(cursor(own)), "cursor: must be the nextCursor of a page of this log"},
 		{"long cursor", "cursor=" + strings.Repeat("A", 129), "cursor: must have at most 128 characters"},
 		{"cursor and page", "page=2&cursor=" + cursor(own), "page: must be 1, or missing, with a cursor or a filter"},
 		{"filter and page", "page=2&status=failed", "page: must be 1, or missing, with a cursor or a filter"},

@@ -105,7 +105,7 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)
 		if r.limit != nil {
-			if wait, ok := r.limit.Allow(user, time.Now()); !ok {
+			if wait, ok := r.limit.Allow(user, a.now()); !ok {
 				return nil, a.answer(ctx, r.id, &rateError{wait})
 			}
 		}

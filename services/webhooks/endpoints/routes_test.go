@@ -42,7 +42,7 @@ var tenancy = map[string]struct {
 	"PATCH /api/webhooks/{id}/rotate-secret":         {own: 200},
 	"PATCH /api/webhooks/{id}":                       {own: 200, body: map[string]any{"description": "changed"}},
 	"GET /api/audit-log":                             {own: 200},
-	"GET /api/event-types":                           {own: 200},
+	"GET /api/event-types":                           {own: 200, memo: true},
 	"GET /api/webhooks/{id}/deliveries":              {own: 200},
 	"GET /api/webhooks/{id}/deliveries/{deliveryId}": {own: 200},
 
