@@ -38,6 +38,7 @@ func (s *server) refuses(t *testing.T, rows []refusal) {
 			}
 			if after := contents(); after != before {
 				t.Errorf("changed the database:\n%s\nwas\n%s", after, before)
+				before = after
 			}
 			if logs := s.logs.String(); strings.Contains(logs, `"level":"error"`) {
 				t.Errorf("logged %s", logs)
