@@ -190,7 +190,7 @@ func TestGoneEndsWhatIsPending(t *testing.T) {
 	ep := e.Endpoint(alice, url)
 	waits := records(e, ep, 5)
 	e.Exec(`UPDATE deliveries SET next_attempt_at = now() + interval '1 hour'`)
-	e.Exec(`UPDATE deliveries SET waits_for = 'circuit_open', next_attempt_at = '9999-01-01Z' WHERE id = $1`, waits[0].ID)
+	e.Exec(`UPDATE deliveries SET waits_for = 'schedule' WHERE id = $1`, waits[0].ID)
 	start(e, config(e))
 	_, d := record(e, ep)
 	publish(e, d)

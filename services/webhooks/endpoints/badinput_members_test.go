@@ -51,7 +51,7 @@ func TestBadMembers(t *testing.T) {
 	for name, char := range map[string]string{"a line end": `\r`, "a tab": `\t`, "a bell": `\u0007`, "DEL": `\u007f`, "a control character of C1": `\u0085`} {
 		creation("a description with "+name+" is refused", "description", `"a`+char+`b"`, "description: must be one line without control characters")
 	}
-	for _, name := range []string{"id", "userId", "createdAt", "secret", "__proto__", "constructor", "$schema", "é", " url", "url "} {
+	for _, name := range []string{"id", "userId", "createdAt", "publicKey", "__proto__", "constructor", "$schema", "é", " url", "url "} {
 		creation("a member named "+name+" is refused", name, `1`, name+": is not known here")
 	}
 	for _, name := range []string{"Url", "EVENTS", "Description"} {

@@ -11,7 +11,7 @@ import (
 // Package egress tests the rule; here it counts that a registration is held to it.
 func TestBadURLs(t *testing.T) {
 	t.Parallel()
-	s := changedServer(t, pgtest.New(t), func(c *Config) { c.AllowCIDRs = nil }) // no exceptions: as in production
+	s := serverSet(t, pgtest.New(t), func(c *Config) { c.AllowCIDRs = nil }) // no exceptions: as in production
 	const (
 		address = "url: address is not allowed"
 		host    = "url: host is neither a valid name nor an address"

@@ -66,11 +66,11 @@ func newServer(t testing.TB) *server {
 // serverOn is a server whose broker is away.
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
-	return changedServer(t, pool, func(*Config) {})
+	return serverSet(t, pool, func(*Config) {})
 }
 
-// changedServer is serverOn with other settings.
-func changedServer(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
+// serverSet is serverOn with other settings.
+func serverSet(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
 	t.Helper()
 	cfg := settings(t)
 	change(&cfg)
