@@ -66,11 +66,11 @@ func newServer(t testing.TB) *server {
 // serverOn is a server whose broker is away.
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
-	return serverSet(t, pool, func(*Config) {})
+	return changedServer(t, pool, func(*Config) {})
 }
 
-// serverSet is serverOn with other settings.
-func serverSet(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
+// changedServer is serverOn with other settings.
+func changedServer(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
 	t.Helper()
 	cfg := settings(t)
 	change(&cfg)

@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"encoding/json"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,11 +11,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestDocument reads the document as a stranger would, from its JSON.
+// TestDocument reads the document as a stranger would, from its JSON. OPENAPI_OUT
+// names a file that it goes to as well, for the step client of .ci/run.
 func TestDocument(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	a := s.call(t, uuid.Nil, "GET", "/openapi.json", nil)
+	if out := os.Getenv("OPENAPI_OUT"); out != "" {
+		if err := os.WriteFile(out, []byte(a.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	type schema struct {
 		Type                 any
 		Ref                  string `json:"$ref"`

@@ -37,7 +37,7 @@ func (a *API) resend(ctx context.Context, user uuid.UUID, in *resendInput) (*onc
 	if !out.fresh() {
 		return out, nil
 	}
-	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: resent.EventID, EndpointID: endpointID}.AgainMsg())
+	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: resent.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
 	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
 		Bool("published", published).Msg("delivery resent")
 	return out, nil
