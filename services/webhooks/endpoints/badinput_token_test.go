@@ -85,7 +85,7 @@ func signed(t testing.TB, method jwt.SigningMethod, key any, header, change map[
 func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	l := newLogin(t)
-	s := changedServer(t, pgtest.New(t), func(c *Config) { c.JWKSURL, c.JWTIssuer, c.JWTAudience = l.url, issuer, audience })
+	s := serverSet(t, pgtest.New(t), func(c *Config) { c.JWKSURL, c.JWTIssuer, c.JWTAudience = l.url, issuer, audience })
 	var (
 		first  = map[string]any{"kid": "first"}
 		secret = []byte(jwtSecret)
