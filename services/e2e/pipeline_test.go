@@ -18,6 +18,7 @@ import (
 	"github.com/cardwire/cardwire/services/deliverer/deliver"
 	"github.com/cardwire/cardwire/services/deliverer/sweep"
 	"github.com/cardwire/cardwire/services/internal/auth"
+	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/services/internal/steptest"
@@ -155,14 +156,20 @@ type post struct {
 	body   []byte
 }
 
+// receiver is an endpoint: it fails the test if a body does not follow the schema of its type.
 func receiver(t *testing.T, answer http.HandlerFunc) (url string, posts chan post) {
 	t.Helper()
+	catalog, err := eventtypes.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
 	posts = make(chan post, 100)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
+		followsSchema(t, catalog, body)
 		posts <- post{r.Header.Clone(), body}
 		answer(w, r)
 	}))

@@ -50,7 +50,7 @@ func TestTwoReplicasOfEachDeliverEachEventOnce(t *testing.T) {
 	}
 	batch := make([]events.Event, count)
 	for i := range batch {
-		batch[i] = p.Event(alice, map[string]int{"n": i})
+		batch[i] = p.Event(alice, viewed)
 	}
 	if errs, ok := pub.PublishBatch(t.Context(), batch); !ok {
 		t.Fatal(errs)

@@ -36,7 +36,7 @@ func TestBadMembers(t *testing.T) {
 	creation("an event twice is once too many", "events", `["card.viewed","card.viewed"]`, `events[1]: "card.viewed" is there twice`)
 	creation("an event twice, once escaped, is once too many", "events", `["card.viewed","c\u0061rd.viewed"]`, `events[1]: "card.viewed" is there twice`)
 	creation("an event that nobody knows is refused", "events", `["card.deleted"]`, `events[0]: "card.deleted" is not known…`)
-	creation("the type of test events can't be asked for", "events", `["webhook.test"]`, `events[0]: "webhook.test" is not known…`)
+	creation("the type of test events can't be asked for", "events", `["webhook.test"]`, `events[0]: "webhook.test" can't be asked for: it is sent by POST /api/webhooks/{id}/test alone`)
 	creation("the first of two unknown events is named", "events", `["a","b"]`, `events[0]: "a" is not known…`)
 	for _, name := range []string{
 		"", ".", "card.", ".viewed", "card..viewed", "Card.viewed", "CARD.VIEWED", "card-viewed", "card viewed", "card.viewed ", " card.viewed",
