@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"crypto/ed25519"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -118,5 +119,5 @@ type unread struct{ t *testing.T }
 
 func (u unread) Read([]byte) (int, error) {
 	u.t.Error("the body was read")
-	return 0, nil
+	return 0, io.EOF
 }

@@ -33,7 +33,7 @@ func run(ctx context.Context, server, token string) error {
 	if err != nil {
 		return err
 	}
-	created, err := client.CreateEndpointWithResponse(ctx, api.NewEndpointBody{Url: "https://example.com/hook", Events: []string{"card.viewed"}})
+	created, err := client.CreateEndpointWithResponse(ctx, nil, api.NewEndpointBody{Url: "https://example.com/hook", Events: []string{"card.viewed"}})
 	switch {
 	case err != nil:
 		return err
