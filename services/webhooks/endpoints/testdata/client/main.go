@@ -45,7 +45,7 @@ func run(ctx context.Context, server, token string) error {
 	fmt.Println("the secret is", created.JSON201.Secret)
 	id := created.JSON201.Id
 
-	sent, err := client.TestEndpointWithResponse(ctx, id)
+	sent, err := client.TestEndpointWithResponse(ctx, id, nil)
 	switch {
 	case err != nil:
 		return err
