@@ -25,6 +25,12 @@ type Config struct {
 	EventTypes   []string       `env:"EVENT_TYPES" default:"card.viewed,contact.saved" help:"Event types that endpoints can ask for, separated by commas (1 to 32)."`
 	AllowCIDRs   []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http. The same as the deliverer has."`
 	MaxBodyBytes int            `name:"max-body-bytes" env:"MAX_BODY_BYTES" default:"65536" help:"Largest body of a request to the endpoints API (1024 to 1048576 bytes)."`
+
+	// Limits of one user in this process: as many at once, and per minute.
+	CreateRate  int `env:"CREATE_RATE" default:"10" help:"Endpoints that one user may register per minute and at once (up to 10000), of each replica; 0 is no limit."`
+	TestRate    int `env:"TEST_RATE" default:"10" help:"Test events that one user may send per minute and at once (up to 10000), of each replica; 0 is no limit."`
+	ResendRate  int `env:"RESEND_RATE" default:"60" help:"Deliveries that one user may resend per minute and at once (up to 10000), of each replica; 0 is no limit."`
+	RecoverRate int `env:"RECOVER_RATE" default:"6" help:"Recoveries that one user may start per minute and at once (up to 10000), of each replica; 0 is no limit."`
 }
 
 const (
@@ -33,7 +39,9 @@ const (
 	maxOverlap = 7 * 24 * time.Hour
 	// maxEventTypes bounds EVENT_TYPES: the error for an unknown type lists them.
 	maxEventTypes = 32
-	minBodyLimit  = 1 << 10 // any less and a valid request does not fit
+	// maxRate bounds the rates: whoever needs more wants no limit.
+	maxRate      = 10_000
+	minBodyLimit = 1 << 10 // any less and a valid request does not fit
 )
 
 // auth is which tokens are taken.
@@ -56,6 +64,14 @@ func (c Config) check() error {
 		return fmt.Errorf("MAX_BODY_BYTES: must be %d to %d, not %d", minBodyLimit, webjson.MaxBodyBytes, c.MaxBodyBytes)
 	case len(c.EventTypes) < 1 || len(c.EventTypes) > maxEventTypes:
 		return fmt.Errorf("EVENT_TYPES: must be 1 to %d types, not %d", maxEventTypes, len(c.EventTypes))
+	}
+	for _, r := range []struct {
+		name string
+		rate int
+	}{{"CREATE_RATE", c.CreateRate}, {"TEST_RATE", c.TestRate}, {"RESEND_RATE", c.ResendRate}, {"RECOVER_RATE", c.RecoverRate}} {
+		if r.rate < 0 || r.rate > maxRate {
+			return fmt.Errorf("%s: must be 0 to %d, not %d", r.name, maxRate, r.rate)
+		}
 	}
 	for i, t := range c.EventTypes {
 		if err := events.ValidateType(t); err != nil {

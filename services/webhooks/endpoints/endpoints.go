@@ -57,23 +57,27 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
-		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
+		store: Store{DB: requestDB{d.DB}, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)
-	a.huma.UseMiddleware(a.authenticate, a.checkRequest)
-	a.routes()
+	a.huma.UseMiddleware(a.authenticate, a.checkRequest, a.readKey)
+	if err := a.routes(); err != nil {
+		return nil, err
+	}
 	if err := serveDocument(d.Mux, a.huma.OpenAPI()); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// Run relays the outbox and keeps the keys of tokens fresh, until ctx ends.
+// Run relays the outbox, keeps the keys of tokens fresh and forgets old
+// idempotency keys, until ctx ends.
 // Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
 	var g errgroup.Group
 	g.Go(func() error { a.verifier.Run(ctx); return nil })
+	g.Go(func() error { a.forgetKeys(ctx); return nil })
 	g.Go(func() error {
 		err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/cardwire/cardwire/services/internal/clientrate"
 	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 )
@@ -75,6 +76,7 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 	var (
 		broken   *invalidError
 		conflict *conflictError
+		tooOften *rateError
 	)
 	switch {
 	case errors.As(err, &broken):
@@ -85,6 +87,8 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 		return newProblem(http.StatusNotFound, "there is no such delivery"), false
 	case errors.Is(err, errNoRecovery):
 		return newProblem(http.StatusNotFound, "there is no such recovery"), false
+	case errors.As(err, &tooOften):
+		return newProblem(http.StatusTooManyRequests, tooOften.Error()), false
 	case errors.As(err, &conflict):
 		return newProblem(http.StatusConflict, conflict.Error()), false
 	case errors.Is(err, ErrTooMany):
@@ -113,6 +117,10 @@ func (a *API) answer(ctx context.Context, operation string, err error) error {
 		a.log.Debug().Err(err).Str("operation", operation).Msg("request given up by its client")
 	case fault:
 		a.log.Error().Err(err).Str("operation", operation).Int("status", p.Status).Msg("request failed")
+	}
+	var tooOften *rateError
+	if errors.As(err, &tooOften) {
+		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {clientrate.RetryAfter(tooOften.wait)}})
 	}
 	if p.Status == http.StatusServiceUnavailable {
 		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {retryAfter}})

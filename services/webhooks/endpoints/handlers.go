@@ -26,7 +26,9 @@ func (a *API) create(ctx context.Context, user uuid.UUID, in *createInput) (*cre
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info().Stringer("endpoint_id", endpoint.ID).Stringer("user_id", user).Strs("event_types", endpoint.Events).Msg("endpoint created")
+	afterCommit(ctx, func() {
+		a.log.Info().Stringer("endpoint_id", endpoint.ID).Stringer("user_id", user).Strs("event_types", endpoint.Events).Msg("endpoint created")
+	})
 	return &createOutput{CreatedEndpoint{Endpoint: shown(endpoint), Secret: secret}}, nil
 }
 

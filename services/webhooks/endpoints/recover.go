@@ -54,8 +54,10 @@ func (a *API) startRecovery(ctx context.Context, user uuid.UUID, in *recoverInpu
 	if err != nil {
 		return nil, fmt.Errorf("recover endpoint %v: %w", endpointID, err)
 	}
-	a.log.Info().Stringer("recovery_id", row.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
-		Time("since", row.Since).Time("until", row.Until).Bool("missing", row.Missing).Msg("recovery started")
+	afterCommit(ctx, func() {
+		a.log.Info().Stringer("recovery_id", row.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
+			Time("since", row.Since).Time("until", row.Until).Bool("missing", row.Missing).Msg("recovery started")
+	})
 	return &recoveryOutput{shownRecovery(row)}, nil
 }
 

@@ -57,9 +57,11 @@ func (a *API) resend(ctx context.Context, user uuid.UUID, in *deliveryInput) (*r
 	if err != nil {
 		return nil, fmt.Errorf("resend delivery %v: %w", id, err)
 	}
-	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID}.AgainMsg())
-	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
-		Bool("published", published).Msg("delivery resent")
+	afterCommit(ctx, func() {
+		published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID}.AgainMsg())
+		a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
+			Bool("published", published).Msg("delivery resent")
+	})
 	return out, nil
 }
 
@@ -97,8 +99,10 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*test
 	if err != nil {
 		return nil, fmt.Errorf("test endpoint %v: %w", endpointID, err)
 	}
-	a.relay.Nudge()
-	a.log.Info().Stringer("event_id", e.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).Msg("endpoint tested")
+	afterCommit(ctx, func() {
+		a.relay.Nudge()
+		a.log.Info().Stringer("event_id", e.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).Msg("endpoint tested")
+	})
 	return &testOutput{TestSent{EventID: e.ID, DeliveryID: deliveryID}}, nil
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+
+	"github.com/cardwire/cardwire/services/internal/clientrate"
 )
 
 // queryTimeout bounds what a request does in the database, waiting for a
@@ -16,13 +18,18 @@ const queryTimeout = 5 * time.Second
 
 // routes registers what the API can do. Each route answers 401 without a user, and
 // knows nothing but what belongs to that user.
-func (a *API) routes() {
+func (a *API) routes() error {
+	limits, err := a.rates()
+	if err != nil {
+		return err
+	}
 	const endpoint = "/api/webhooks/{id}"
 	register(a, route{
 		method: http.MethodPost, path: "/api/webhooks", id: "createEndpoint", status: http.StatusCreated,
 		summary: "Register an endpoint",
-		about:   "The answer holds the signing secret. It is shown this once: keep it.",
-		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
+		about:   "The answer holds the signing secret. It is shown this once: keep it, or repeat the request with the same Idempotency-Key within 24 h.",
+		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests},
+		limit:   limits.create,
 	}, a.create)
 	register(a, route{
 		method: http.MethodGet, path: "/api/webhooks", id: "listEndpoints", status: http.StatusOK,
@@ -48,7 +55,8 @@ func (a *API) routes() {
 			"At most three old secrets are valid at once: a further rotation is refused until one has ended, unless overlap=0s ends them all.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotate)
-	a.logRoutes(endpoint)
+	a.logRoutes(endpoint, limits)
+	return nil
 }
 
 // A route is what is said about an operation besides its shapes.
@@ -56,12 +64,14 @@ type route struct {
 	method, path   string
 	id             string // operationId of the document: names of functions in generated clients
 	summary, about string
-	status         int   // of success
-	errors         []int // besides those of every route
+	status         int                          // of success
+	errors         []int                        // besides those of every route
+	limit          *clientrate.Keyed[uuid.UUID] // of each user; nil is none
 }
 
 // register adds a route. Its handler is called with the user that the request
-// comes from, a bounded context, and input that follows the schema.
+// comes from, a bounded context, and input that follows the schema. A POST is done
+// once per Idempotency-Key.
 func register[I, O any](a *API, r route, handle func(ctx context.Context, user uuid.UUID, in *I) (*O, error)) {
 	op := huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: r.about,
@@ -72,11 +82,20 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 		// checkRequest has read the body, within its limit and the server's deadline.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
+	if r.method == http.MethodPost {
+		op.Parameters = append(op.Parameters, keyParam())
+		op.Responses[strconv.Itoa(r.status)] = replayable()
+	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)
 		work, cancel := context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
-		out, err := handle(work, user, in)
+		out, err := once(work, a, r, user, func(ctx context.Context) (*O, error) {
+			if err := spend(r.limit, user); err != nil {
+				return nil, err
+			}
+			return handle(ctx, user, in)
+		})
 		if err != nil {
 			return nil, a.answer(ctx, r.id, err)
 		}
@@ -94,7 +113,7 @@ func errorResponses(statuses []int) map[string]*huma.Response {
 				"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}},
 			},
 		}
-		if status == http.StatusServiceUnavailable {
+		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 			response.Headers = map[string]*huma.Param{"Retry-After": {
 				Description: "Seconds to wait before asking again.",
 				Schema:      &huma.Schema{Type: huma.TypeInteger, Examples: []any{2}},

@@ -3,7 +3,7 @@ package endpoints
 import "net/http"
 
 // logRoutes registers the delivery log, and what has deliveries sent again.
-func (a *API) logRoutes(endpoint string) {
+func (a *API) logRoutes(endpoint string, limits rates) {
 	const (
 		one        = "/deliveries/{deliveryId}"
 		recoveries = "/recoveries"
@@ -27,7 +27,8 @@ func (a *API) logRoutes(endpoint string) {
 		about: "Whether it was delivered, was given up or waits, it is due at once; its webhook-id stays. " +
 			"What had ended goes through the whole retry schedule again. What waits for its endpoint may have to wait on. " +
 			"Refused while an attempt is in flight, while the endpoint is disabled, and when its event is no longer kept.",
-		errors: []int{http.StatusNotFound, http.StatusConflict},
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests},
+		limit:  limits.resend,
 	}, a.resend)
 	register(a, route{
 		method: http.MethodPost, path: endpoint + "/recover", id: "recoverDeliveries", status: http.StatusAccepted,
@@ -36,7 +37,8 @@ func (a *API) logRoutes(endpoint string) {
 			"events of the range of types that it asks for, be it that it did not exist then. " +
 			"It goes on in the background, oldest first, at 1,000 deliveries a second at most, together with all other recoveries. " +
 			"An endpoint has one at a time. It ends early if the endpoint is disabled or deleted.",
-		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests},
+		limit:  limits.recovery,
 	}, a.startRecovery)
 	register(a, route{
 		method: http.MethodGet, path: endpoint + recoveries, id: "listRecoveries", status: http.StatusOK,
@@ -54,7 +56,8 @@ func (a *API) logRoutes(endpoint string) {
 		summary: "Send a test event",
 		about: "An event of type webhook.test goes to this endpoint alone, whatever types it asks for, in the way of any other: " +
 			"signed, logged, and retried if it fails. Its data has the members endpointId and message.",
-		errors: []int{http.StatusNotFound, http.StatusConflict},
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests},
+		limit:  limits.test,
 	}, a.test)
 	register(a, route{
 		method: http.MethodGet, path: endpoint + "/summary", id: "getSummary", status: http.StatusOK,

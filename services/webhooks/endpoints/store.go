@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/services/internal/signing"
@@ -40,7 +39,7 @@ const keepOldSecrets = 3
 // encrypted, with the endpoint's id as associated data, before they go there.
 // It is safe for concurrent use, by any number of processes.
 type Store struct {
-	DB     *pgxpool.Pool
+	DB     Database
 	Keyset *secrets.Keyset
 	// MaxPerUser is the most endpoints that one user may have, deleted ones
 	// aside; 0 is no limit.
