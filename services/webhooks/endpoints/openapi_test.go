@@ -27,15 +27,16 @@ func TestDocument(t *testing.T) {
 		MinLength, MaxLength *int
 		Pattern              string
 	}
+	type parameter struct {
+		Name, In, Description string
+		Schema                schema
+	}
 	var doc struct {
 		OpenAPI string
 		Paths   map[string]map[string]struct {
 			OperationID, Summary string
-			Parameters           []struct {
-				Name, In, Description string
-				Schema                schema
-			}
-			RequestBody *struct {
+			Parameters           []parameter
+			RequestBody          *struct {
 				Content map[string]struct{ Schema schema }
 			}
 			Responses map[string]struct {
@@ -80,6 +81,10 @@ func TestDocument(t *testing.T) {
 				if op.Responses[status].Content["application/problem+json"].Schema.Ref != "#/components/schemas/Problem" {
 					t.Errorf("%s: %s is no problem", operation, status)
 				}
+			}
+			keyed := slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.In == "header" && p.Name == "Idempotency-Key" })
+			if keyed != (method == "post") {
+				t.Errorf("%s documents Idempotency-Key: %v", operation, keyed)
 			}
 			if _, there := op.Responses["422"]; there {
 				t.Errorf("%s documents 422, which nothing answers", operation)
@@ -170,4 +175,23 @@ func TestDocumentedExampleOfARegistrationIsTaken(t *testing.T) {
 	if a := s.call(t, alice, "POST", "/api/webhooks", example); a.status != 201 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// responses returns the headers of each answer of an operation in the document.
+func responses(t testing.TB, s *server, operation string) map[string]map[string]any {
+	t.Helper()
+	method, path, _ := strings.Cut(operation, " ")
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct{ Headers map[string]any }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.call(t, uuid.Nil, "GET", "/openapi.json", nil).body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	list := make(map[string]map[string]any)
+	for status, r := range doc.Paths[path][strings.ToLower(method)].Responses {
+		list[status] = r.Headers
+	}
+	return list
 }
