@@ -53,6 +53,7 @@ clean: ## remove what was built (the data in .data stays)
 .bin/gofumpt:     PACKAGE := mvdan.cc/gofumpt
 .bin/staticcheck: PACKAGE := honnef.co/go/tools/cmd/staticcheck
 .bin/deadcode:    PACKAGE := golang.org/x/tools/cmd/deadcode
-.bin/sqlc .bin/gofumpt .bin/staticcheck .bin/deadcode: tools/go.mod tools/go.sum
+.bin/oapi-codegen: PACKAGE := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
+.bin/sqlc .bin/gofumpt .bin/staticcheck .bin/deadcode .bin/oapi-codegen: tools/go.mod tools/go.sum
 	GOWORK=off GOBIN=$(CURDIR)/.bin go -C tools install $(PACKAGE)
 	@touch $@

@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/services/deliverer/deliver"
 	"github.com/cardwire/cardwire/services/deliverer/sweep"
 	"github.com/cardwire/cardwire/services/internal/auth"
@@ -74,7 +73,7 @@ func start(t *testing.T) *pipeline {
 		p.Run(fan)
 		return endpoints.New(endpoints.Config{
 			JWTSecret: jwtSecret, EncryptionKeyset: p.Serial, SecretOverlap: time.Hour, MaxEndpoints: 5,
-			EventTypes: []string{events.CardViewed, events.ContactSaved}, AllowCIDRs: loopback, MaxBodyBytes: 65536,
+			AllowCIDRs: loopback, MaxBodyBytes: 65536,
 		}, d)
 	})
 	return p

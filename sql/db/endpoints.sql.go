@@ -46,12 +46,43 @@ func (q *Queries) ActiveEndpointSecrets(ctx context.Context, endpointID uuid.UUI
 	return items, nil
 }
 
+const addSigningKey = `-- name: AddSigningKey :execrows
+UPDATE endpoint_secrets SET signing_key = $1, public_key = $2
+WHERE endpoint_id = $3 AND expires_at IS NULL AND public_key IS NULL
+`
+
+type AddSigningKeyParams struct {
+	SigningKey []byte
+	PublicKey  []byte
+	EndpointID uuid.UUID
+}
+
+// Gives the current secret of an endpoint a key pair, unless it has one.
+func (q *Queries) AddSigningKey(ctx context.Context, arg AddSigningKeyParams) (int64, error) {
+	result, err := q.db.Exec(ctx, addSigningKey, arg.SigningKey, arg.PublicKey, arg.EndpointID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const deleteEndpointSecrets = `-- name: DeleteEndpointSecrets :exec
 DELETE FROM endpoint_secrets WHERE endpoint_id = $1
 `
 
 func (q *Queries) DeleteEndpointSecrets(ctx context.Context, endpointID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, deleteEndpointSecrets, endpointID)
+	return err
+}
+
+const dropSigningKeys = `-- name: DropSigningKeys :exec
+UPDATE endpoint_secrets SET signing_key = NULL, public_key = NULL
+WHERE endpoint_id = $1 AND public_key IS NOT NULL
+`
+
+// Takes the key pairs from all secrets of an endpoint.
+func (q *Queries) DropSigningKeys(ctx context.Context, endpointID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, dropSigningKeys, endpointID)
 	return err
 }
 
@@ -106,23 +137,52 @@ func (q *Queries) ExpireEndpointSecrets(ctx context.Context, arg ExpireEndpointS
 	return err
 }
 
+const idempotentAnswer = `-- name: IdempotentAnswer :one
+SELECT request_hash, status, answer
+FROM idempotency_keys
+WHERE user_id = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'
+`
+
+type IdempotentAnswerParams struct {
+	UserID uuid.UUID
+	Key    string
+}
+
+type IdempotentAnswerRow struct {
+	RequestHash []byte
+	Status      int32
+	Answer      []byte
+}
+
+// What a key was answered within the last 24 h.
+func (q *Queries) IdempotentAnswer(ctx context.Context, arg IdempotentAnswerParams) (IdempotentAnswerRow, error) {
+	row := q.db.QueryRow(ctx, idempotentAnswer, arg.UserID, arg.Key)
+	var i IdempotentAnswerRow
+	err := row.Scan(&i.RequestHash, &i.Status, &i.Answer)
+	return i, err
+}
+
 const insertEndpoint = `-- name: InsertEndpoint :one
-INSERT INTO endpoints (id, user_id, url, events, description, created_at, updated_at)
-SELECT $1::uuid, $2::uuid, $3::text, $4::text[], $5::text, t, t
+INSERT INTO endpoints (id, user_id, url, events, description, max_in_flight, rate_limit, retry_schedule, created_at, updated_at)
+SELECT $1::uuid, $2::uuid, $3::text, $4::text[], $5::text,
+       $6::int, $7::int, $8::int[], t, t
 FROM clock_timestamp() AS t
-WHERE $6::int = 0
-   OR (SELECT count(*) FROM endpoints e WHERE e.user_id = $2 AND e.deleted_at IS NULL) < $6
+WHERE $9::int = 0
+   OR (SELECT count(*) FROM endpoints e WHERE e.user_id = $2 AND e.deleted_at IS NULL) < $9
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
        max_in_flight, rate_limit, retry_schedule, disabled_at
 `
 
 type InsertEndpointParams struct {
-	ID           uuid.UUID
-	UserID       uuid.UUID
-	Url          string
-	Events       []string
-	Description  string
-	MaxEndpoints int32
+	ID            uuid.UUID
+	UserID        uuid.UUID
+	Url           string
+	Events        []string
+	Description   string
+	MaxInFlight   *int32
+	RateLimit     *int32
+	RetrySchedule []int32
+	MaxEndpoints  int32
 }
 
 // Returns no row if the user has max_endpoints already; 0 is no limit. Only
@@ -134,6 +194,9 @@ func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) 
 		arg.Url,
 		arg.Events,
 		arg.Description,
+		arg.MaxInFlight,
+		arg.RateLimit,
+		arg.RetrySchedule,
 		arg.MaxEndpoints,
 	)
 	var i Endpoint
@@ -157,18 +220,77 @@ func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) 
 }
 
 const insertEndpointSecret = `-- name: InsertEndpointSecret :exec
-INSERT INTO endpoint_secrets (id, endpoint_id, ciphertext) VALUES ($1, $2, $3)
+INSERT INTO endpoint_secrets (id, endpoint_id, ciphertext, signing_key, public_key)
+VALUES ($1, $2, $3, $4, $5)
 `
 
 type InsertEndpointSecretParams struct {
 	ID         uuid.UUID
 	EndpointID uuid.UUID
 	Ciphertext []byte
+	SigningKey []byte
+	PublicKey  []byte
 }
 
 func (q *Queries) InsertEndpointSecret(ctx context.Context, arg InsertEndpointSecretParams) error {
-	_, err := q.db.Exec(ctx, insertEndpointSecret, arg.ID, arg.EndpointID, arg.Ciphertext)
+	_, err := q.db.Exec(ctx, insertEndpointSecret,
+		arg.ID,
+		arg.EndpointID,
+		arg.Ciphertext,
+		arg.SigningKey,
+		arg.PublicKey,
+	)
 	return err
+}
+
+const listAudit = `-- name: ListAudit :many
+SELECT id, user_id, endpoint_id, actor, action, details, created_at
+FROM audit_log
+WHERE user_id = $1 AND id < $2::uuid
+  AND ($3::uuid IS NULL OR endpoint_id = $3)
+ORDER BY id DESC
+LIMIT $4::int
+`
+
+type ListAuditParams struct {
+	UserID     uuid.UUID
+	Before     uuid.UUID
+	EndpointID *uuid.UUID
+	MaxRows    int32
+}
+
+// What was done to a user's endpoints, or to one of them, newest first, before a record.
+func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLog, error) {
+	rows, err := q.db.Query(ctx, listAudit,
+		arg.UserID,
+		arg.Before,
+		arg.EndpointID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AuditLog
+	for rows.Next() {
+		var i AuditLog
+		if err := rows.Scan(
+			&i.ID,
+			&i.UserID,
+			&i.EndpointID,
+			&i.Actor,
+			&i.Action,
+			&i.Details,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listEndpoints = `-- name: ListEndpoints :many
@@ -231,6 +353,68 @@ func (q *Queries) LockCreation(ctx context.Context, userID uuid.UUID) error {
 	return err
 }
 
+const lockEndpoint = `-- name: LockEndpoint :one
+SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
+FROM endpoints
+WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
+FOR NO KEY UPDATE
+`
+
+type LockEndpointParams struct {
+	ID     uuid.UUID
+	UserID uuid.UUID
+}
+
+// An endpoint that does not change otherwise until the transaction ends.
+func (q *Queries) LockEndpoint(ctx context.Context, arg LockEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, lockEndpoint, arg.ID, arg.UserID)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.UserID,
+		&i.Url,
+		&i.Events,
+		&i.Description,
+		&i.IsActive,
+		&i.DisabledReason,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.MaxInFlight,
+		&i.RateLimit,
+		&i.RetrySchedule,
+		&i.DisabledAt,
+	)
+	return i, err
+}
+
+const lockIdempotencyKey = `-- name: LockIdempotencyKey :exec
+SELECT pg_advisory_xact_lock(hashtext('cardwire idempotency'), hashtext(cast($1::uuid AS text) || $2::text))
+`
+
+type LockIdempotencyKeyParams struct {
+	UserID uuid.UUID
+	Key    string
+}
+
+// Makes requests of one user with one key wait for each other, until the transaction ends.
+func (q *Queries) LockIdempotencyKey(ctx context.Context, arg LockIdempotencyKeyParams) error {
+	_, err := q.db.Exec(ctx, lockIdempotencyKey, arg.UserID, arg.Key)
+	return err
+}
+
+const markEnding = `-- name: MarkEnding :exec
+INSERT INTO endpoint_states (endpoint_id, ending) VALUES ($1, true)
+ON CONFLICT (endpoint_id) DO UPDATE SET ending = true, updated_at = now()
+`
+
+// Has the deliverers end what is pending for an endpoint.
+func (q *Queries) MarkEnding(ctx context.Context, endpointID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, markEnding, endpointID)
+	return err
+}
+
 const markEndpointDeleted = `-- name: MarkEndpointDeleted :one
 UPDATE endpoints SET deleted_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
@@ -273,6 +457,103 @@ func (q *Queries) PruneEndpointSecrets(ctx context.Context, arg PruneEndpointSec
 	return err
 }
 
+const pruneIdempotencyKeys = `-- name: PruneIdempotencyKeys :execrows
+DELETE FROM idempotency_keys
+WHERE ctid = ANY (ARRAY (
+    SELECT i.ctid FROM idempotency_keys i
+    WHERE i.created_at <= clock_timestamp() - interval '24 hours'
+    ORDER BY i.created_at
+    LIMIT $1::int
+    FOR UPDATE SKIP LOCKED))
+`
+
+// Deletes some of the answers that are no longer valid.
+func (q *Queries) PruneIdempotencyKeys(ctx context.Context, maxRows int32) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneIdempotencyKeys, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const publicKeys = `-- name: PublicKeys :many
+SELECT endpoint_id, public_key
+FROM endpoint_secrets
+WHERE endpoint_id = ANY ($1::uuid[]) AND expires_at IS NULL AND public_key IS NOT NULL
+`
+
+type PublicKeysRow struct {
+	EndpointID uuid.UUID
+	PublicKey  []byte
+}
+
+// The public keys of the current secrets of some endpoints. Those without a key pair are not there.
+func (q *Queries) PublicKeys(ctx context.Context, endpointIds []uuid.UUID) ([]PublicKeysRow, error) {
+	rows, err := q.db.Query(ctx, publicKeys, endpointIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PublicKeysRow
+	for rows.Next() {
+		var i PublicKeysRow
+		if err := rows.Scan(&i.EndpointID, &i.PublicKey); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const resetEndpointState = `-- name: ResetEndpointState :exec
+UPDATE endpoint_states
+SET circuit = 'closed', circuit_reason = NULL, circuit_until = NULL, failing_since = NULL, failures = 0, ending = ending AND NOT $1::boolean,
+    wait_until = CASE WHEN waits_for IS NOT NULL THEN now() END, updated_at = now()
+WHERE endpoint_id = $2
+`
+
+type ResetEndpointStateParams struct {
+	Enabled    bool
+	EndpointID uuid.UUID
+}
+
+// Forgets how an endpoint fared: it is another one now, or its owner says that
+// it is well. What waits for it may go at once. Enabled, nothing of it is to be ended.
+func (q *Queries) ResetEndpointState(ctx context.Context, arg ResetEndpointStateParams) error {
+	_, err := q.db.Exec(ctx, resetEndpointState, arg.Enabled, arg.EndpointID)
+	return err
+}
+
+const saveIdempotentAnswer = `-- name: SaveIdempotentAnswer :exec
+INSERT INTO idempotency_keys (user_id, key, request_hash, status, answer)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (user_id, key) DO UPDATE
+SET request_hash = excluded.request_hash, status = excluded.status, answer = excluded.answer, created_at = clock_timestamp()
+`
+
+type SaveIdempotentAnswerParams struct {
+	UserID      uuid.UUID
+	Key         string
+	RequestHash []byte
+	Status      int32
+	Answer      []byte
+}
+
+// Keeps what a key was answered. Only after LockIdempotencyKey, and if IdempotentAnswer has none.
+func (q *Queries) SaveIdempotentAnswer(ctx context.Context, arg SaveIdempotentAnswerParams) error {
+	_, err := q.db.Exec(ctx, saveIdempotentAnswer,
+		arg.UserID,
+		arg.Key,
+		arg.RequestHash,
+		arg.Status,
+		arg.Answer,
+	)
+	return err
+}
+
 const touchEndpoint = `-- name: TouchEndpoint :one
 UPDATE endpoints SET updated_at = clock_timestamp()
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
@@ -290,4 +571,61 @@ func (q *Queries) TouchEndpoint(ctx context.Context, arg TouchEndpointParams) (u
 	var id uuid.UUID
 	err := row.Scan(&id)
 	return id, err
+}
+
+const updateEndpoint = `-- name: UpdateEndpoint :one
+UPDATE endpoints
+SET url = $1, events = $2, description = $3, is_active = $4,
+    max_in_flight = $5, rate_limit = $6, retry_schedule = $7,
+    disabled_reason = CASE WHEN NOT $4 THEN coalesce(disabled_reason, 'owner') END,
+    disabled_at = CASE WHEN NOT $4 THEN coalesce(disabled_at, t) END,
+    updated_at = t
+FROM clock_timestamp() AS t
+WHERE id = $8
+RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
+       max_in_flight, rate_limit, retry_schedule, disabled_at
+`
+
+type UpdateEndpointParams struct {
+	Url           string
+	Events        []string
+	Description   string
+	IsActive      bool
+	MaxInFlight   *int32
+	RateLimit     *int32
+	RetrySchedule []int32
+	ID            uuid.UUID
+}
+
+// Writes what its owner may change. Only after LockEndpoint. What is disabled by
+// this is so by its owner, from now; what is disabled already stays as it is.
+func (q *Queries) UpdateEndpoint(ctx context.Context, arg UpdateEndpointParams) (Endpoint, error) {
+	row := q.db.QueryRow(ctx, updateEndpoint,
+		arg.Url,
+		arg.Events,
+		arg.Description,
+		arg.IsActive,
+		arg.MaxInFlight,
+		arg.RateLimit,
+		arg.RetrySchedule,
+		arg.ID,
+	)
+	var i Endpoint
+	err := row.Scan(
+		&i.ID,
+		&i.UserID,
+		&i.Url,
+		&i.Events,
+		&i.Description,
+		&i.IsActive,
+		&i.DisabledReason,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.DeletedAt,
+		&i.MaxInFlight,
+		&i.RateLimit,
+		&i.RetrySchedule,
+		&i.DisabledAt,
+	)
+	return i, err
 }

@@ -14,26 +14,17 @@ import (
 
 const attemptDurations = `-- name: AttemptDurations :one
 SELECT count(*) AS attempts,
-       coalesce(percentile_disc(0.5) WITHIN GROUP (ORDER BY a.duration_ms), 0)::int AS p50,
-       coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY a.duration_ms), 0)::int AS p95
-FROM (
-    SELECT n.id
-    FROM deliveries n
-    WHERE n.endpoint_id = $1 AND n.id >= $2::uuid
-    ORDER BY n.id DESC
-    LIMIT $3::int
-) AS d
-CROSS JOIN LATERAL (
-    SELECT t.duration_ms FROM attempts t
-    WHERE t.delivery_id = d.id AND t.outcome IN ('success', 'failure') AND t.duration_ms IS NOT NULL
-    OFFSET 0 -- looked up by the primary key, one delivery after the other, whatever the planner knows
-) AS a
+       coalesce(percentile_disc(0.5) WITHIN GROUP (ORDER BY duration_ms), 0)::int AS p50,
+       coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY duration_ms), 0)::int AS p95
+FROM attempts
+WHERE delivery_id = ANY ($1::uuid[]) AND delivery_id BETWEEN $2::uuid AND $3::uuid
+  AND outcome IN ('success', 'failure') AND duration_ms IS NOT NULL
 `
 
 type AttemptDurationsParams struct {
-	EndpointID    uuid.UUID
-	Low           uuid.UUID
-	MaxDeliveries int32
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
 }
 
 type AttemptDurationsRow struct {
@@ -42,10 +33,11 @@ type AttemptDurationsRow struct {
 	P95      int32
 }
 
-// The median and the 95th percentile of the durations of the finished attempts
-// of an endpoint's newest deliveries from an id on, at most max_deliveries of them, in ms.
+// The median and the 95th percentile, in ms, of the durations of the attempts of
+// some deliveries that ended. low and high bound the ids, so that only their
+// partitions are read. (A join with deliveries may have all attempts read.)
 func (q *Queries) AttemptDurations(ctx context.Context, arg AttemptDurationsParams) (AttemptDurationsRow, error) {
-	row := q.db.QueryRow(ctx, attemptDurations, arg.EndpointID, arg.Low, arg.MaxDeliveries)
+	row := q.db.QueryRow(ctx, attemptDurations, arg.Ids, arg.Low, arg.High)
 	var i AttemptDurationsRow
 	err := row.Scan(&i.Attempts, &i.P50, &i.P95)
 	return i, err
@@ -259,6 +251,41 @@ func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) 
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const newestDeliveries = `-- name: NewestDeliveries :many
+SELECT id
+FROM deliveries
+WHERE endpoint_id = $1 AND id >= $2::uuid
+ORDER BY id DESC
+LIMIT $3::int
+`
+
+type NewestDeliveriesParams struct {
+	EndpointID uuid.UUID
+	Low        uuid.UUID
+	MaxRows    int32
+}
+
+// The ids of an endpoint's newest deliveries from an id on, at most max_rows.
+func (q *Queries) NewestDeliveries(ctx context.Context, arg NewestDeliveriesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, newestDeliveries, arg.EndpointID, arg.Low, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -49,7 +49,8 @@ ALTER TABLE deliveries
     ADD CONSTRAINT deliveries_waits_for_check
         CHECK (waits_for IN ('at_capacity', 'rate_limited', 'circuit_open', 'paused', 'retry_after', 'schedule')) NOT VALID,
     ADD CONSTRAINT deliveries_waits_for_pending_check CHECK (waits_for IS NULL OR status = 'pending') NOT VALID,
-    ADD CONSTRAINT deliveries_trigger_check CHECK (trigger IN ('event', 'test', 'resend', 'recover', 'replay')) NOT VALID;
+    ADD CONSTRAINT deliveries_trigger_check CHECK (trigger IN ('event', 'test', 'resend', 'recover', 'replay')) NOT VALID,
+    ADD CONSTRAINT deliveries_attempts_before_check CHECK (attempts_before BETWEEN 0 AND attempts) NOT VALID;
 
 ALTER TABLE attempts
     ADD COLUMN trigger         text,

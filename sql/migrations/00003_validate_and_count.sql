@@ -4,7 +4,8 @@
 ALTER TABLE deliveries
     VALIDATE CONSTRAINT deliveries_waits_for_check,
     VALIDATE CONSTRAINT deliveries_waits_for_pending_check,
-    VALIDATE CONSTRAINT deliveries_trigger_check;
+    VALIDATE CONSTRAINT deliveries_trigger_check,
+    VALIDATE CONSTRAINT deliveries_attempts_before_check;
 ALTER TABLE attempts VALIDATE CONSTRAINT attempts_trigger_check;
 
 -- … except that for the count fan-out has to wait: about a second for five

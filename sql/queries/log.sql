@@ -96,21 +96,21 @@ FROM (
     LIMIT @max_examined::int
 ) AS d;
 
+-- name: NewestDeliveries :many
+-- The ids of an endpoint's newest deliveries from an id on, at most max_rows.
+SELECT id
+FROM deliveries
+WHERE endpoint_id = @endpoint_id AND id >= @low::uuid
+ORDER BY id DESC
+LIMIT @max_rows::int;
+
 -- name: AttemptDurations :one
--- The median and the 95th percentile of the durations of the finished attempts
--- of an endpoint's newest deliveries from an id on, at most max_deliveries of them, in ms.
+-- The median and the 95th percentile, in ms, of the durations of the attempts of
+-- some deliveries that ended. low and high bound the ids, so that only their
+-- partitions are read. (A join with deliveries may have all attempts read.)
 SELECT count(*) AS attempts,
-       coalesce(percentile_disc(0.5) WITHIN GROUP (ORDER BY a.duration_ms), 0)::int AS p50,
-       coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY a.duration_ms), 0)::int AS p95
-FROM (
-    SELECT n.id
-    FROM deliveries n
-    WHERE n.endpoint_id = @endpoint_id AND n.id >= @low::uuid
-    ORDER BY n.id DESC
-    LIMIT @max_deliveries::int
-) AS d
-CROSS JOIN LATERAL (
-    SELECT t.duration_ms FROM attempts t
-    WHERE t.delivery_id = d.id AND t.outcome IN ('success', 'failure') AND t.duration_ms IS NOT NULL
-    OFFSET 0 -- looked up by the primary key, one delivery after the other, whatever the planner knows
-) AS a;
+       coalesce(percentile_disc(0.5) WITHIN GROUP (ORDER BY duration_ms), 0)::int AS p50,
+       coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY duration_ms), 0)::int AS p95
+FROM attempts
+WHERE delivery_id = ANY (@ids::uuid[]) AND delivery_id BETWEEN @low::uuid AND @high::uuid
+  AND outcome IN ('success', 'failure') AND duration_ms IS NOT NULL;

@@ -46,6 +46,7 @@ func (c Config) Run() error {
 	}
 	defer d.close()
 	process.LimitMemory()
+	process.QuietLibraries()
 	return d.run(process.StopOnSignal(context.Background(), d.log, c.ShutdownTimeout))
 }
 

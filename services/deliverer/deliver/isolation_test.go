@@ -120,6 +120,23 @@ func TestACircuitOpensAndTheRestWaitsForTheEndpoint(t *testing.T) {
 	e.Await("circuit closed", `SELECT circuit = 'closed' AND failures = 0 AND failing_since IS NULL FROM endpoint_states`)
 }
 
+func TestAnAttemptThatAPersonAskedForIsMadeThoughTheCircuitIsOpen(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	url, _ := receiver(t, always(204))
+	ep := e.Endpoint(alice, url)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, circuit, circuit_reason, circuit_until) VALUES ($1, 'open', 'circuit_open', now() + interval '1 hour')`, ep.ID)
+	start(e, config(e))
+	_, first := record(e, ep)
+	publish(e, first)
+	e.Await("parked", `SELECT waits_for IS NOT DISTINCT FROM 'circuit_open' FROM deliveries WHERE id = $1`, first.ID)
+	_, asked := record(e, ep)
+	asked.Probe = true
+	publish(e, asked)
+	awaitStatus(e, asked, "success")
+	awaitStatus(e, first, "success") // the circuit is closed
+}
+
 func TestRetryAfterLengthensTheWaitAndPausesTheEndpoint(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
@@ -173,7 +190,7 @@ func TestGoneEndsWhatIsPending(t *testing.T) {
 	ep := e.Endpoint(alice, url)
 	waits := records(e, ep, 5)
 	e.Exec(`UPDATE deliveries SET next_attempt_at = now() + interval '1 hour'`)
-	e.Exec(`UPDATE deliveries SET waits_for = 'circuit_open', next_attempt_at = '9999-01-01Z' WHERE id = $1`, waits[0].ID)
+	e.Exec(`UPDATE deliveries SET waits_for = 'schedule' WHERE id = $1`, waits[0].ID)
 	start(e, config(e))
 	_, d := record(e, ep)
 	publish(e, d)

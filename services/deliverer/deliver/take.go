@@ -64,6 +64,9 @@ func (w *Worker) take(ctx context.Context, msgs []jetstream.Msg, lane int) {
 		if !ok {
 			continue
 		}
+		if d.Probe {
+			w.gate.Probe(w.now(), d.EndpointID)
+		}
 		it := &item{delivery: d, msg: m}
 		isNew, spare := w.held.add(it)
 		if spare != nil {

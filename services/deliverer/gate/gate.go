@@ -140,6 +140,16 @@ func (g *Gate[T]) Offer(now time.Time, id uuid.UUID, lane int, v T) Answer {
 	return Answer{}
 }
 
+// Probe has an open circuit let one attempt through now, to see: somebody asks
+// for it. What is offered next is what it will be made with.
+func (g *Gate[T]) Probe(now time.Time, id uuid.UUID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.endpoint(id, now); e.circuit.state == Open && now.Before(e.circuit.until) {
+		e.circuit.until = now
+	}
+}
+
 // A Pick is a delivery that may be claimed. Each is followed by one Begin, if it
 // is to be attempted, or Drop.
 type Pick[T any] struct {

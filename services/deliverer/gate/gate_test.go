@@ -396,6 +396,21 @@ func TestCircuitsThatWereOpenStayOpen(t *testing.T) {
 	}
 }
 
+func TestAProbeIsMadeThoughTheCircuitIsOpen(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, small)
+	b.g.Open(b.now, id(1), CircuitOpen, b.now.Add(time.Minute))
+	b.g.Probe(b.now, id(1))
+	b.offerN(1, 2)
+	if n := b.begin()[id(1)]; n != 1 {
+		t.Fatalf("%d attempts, want 1", n)
+	}
+	b.done(1, failure)
+	if a := b.offer(1, First); a.Reason != CircuitOpen {
+		t.Errorf("answer %+v after the probe failed, want circuit_open", a)
+	}
+}
+
 func TestWhatIsIdleIsForgotten(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, small)

@@ -182,29 +182,3 @@ func BenchmarkAllow(b *testing.B) {
 		l.Allow(addr, start)
 	}
 }
-
-// Users are held to their rates like addresses are, each to its own.
-func TestKeyed(t *testing.T) {
-	t.Parallel()
-	l, err := NewKeyed[string](1, 1, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, user := range []string{"alice", "bob"} {
-		if _, ok := l.Allow(user, start); !ok {
-			t.Errorf("the first request of %s was refused", user)
-		}
-	}
-	if wait, ok := l.Allow("alice", start); ok || wait != time.Second {
-		t.Errorf("the second request of alice: %v, wait %v", ok, wait)
-	}
-}
-
-func TestRetryAfterIsNeverTooSoon(t *testing.T) {
-	t.Parallel()
-	for wait, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", time.Second: "1", time.Second + 1: "2", time.Minute: "60"} {
-		if got := RetryAfter(wait); got != want {
-			t.Errorf("%v: %s, want %s", wait, got, want)
-		}
-	}
-}

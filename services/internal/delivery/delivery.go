@@ -25,6 +25,9 @@ type Delivery struct {
 	// NotBefore is when the next attempt is due, by PostgreSQL's clock; zero
 	// for a first try. The delay line goes by it; the claim has the last word.
 	NotBefore time.Time `json:"notBefore,omitzero"`
+	// Probe says that a person asked for this attempt, to see: it is made even if
+	// the endpoint's circuit is open. A probe that gets lost is a delivery like others.
+	Probe bool `json:"probe,omitempty"`
 }
 
 // What makes a delivery pending: the column trigger of deliveries and attempts.

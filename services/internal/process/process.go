@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net/http"
 	"os"
 	"os/signal"
@@ -86,6 +87,7 @@ func Main[C any](s Service, open func(C, Deps) ([]Step, error)) {
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 
+	QuietLibraries()
 	log := NewLogger(os.Stderr, cli.Process.LogLevel).With().Str("service", s.Name).Logger()
 	ctx := StopOnSignal(context.Background(), log, cli.Process.ShutdownTimeout)
 	err = Run(ctx, s, cli.Process, log, func(d Deps) ([]Step, error) { return open(cli.Step, d) })
@@ -125,6 +127,11 @@ func NewLogger(w io.Writer, level string) zerolog.Logger {
 	}
 	return zerolog.New(w).Level(l).With().Timestamp().Logger()
 }
+
+// QuietLibraries silences the standard library's logger. net/http writes to it what
+// a receiver sent that it did not ask for: a stranger's bytes on our stderr.
+// Whatever we are to know comes as errors.
+func QuietLibraries() { stdlog.SetOutput(io.Discard) }
 
 // StopOnSignal returns a context that the first SIGINT or SIGTERM ends. A
 // second signal, or the grace running out, ends the process with code 130 or 1.

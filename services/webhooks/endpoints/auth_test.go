@@ -101,7 +101,7 @@ func TestWhoIsCallingCannotBeTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := changedServer(t, pgtest.New(t), func(c *Config) { c.JWKSURL = away.URL })
+	s := serverSet(t, pgtest.New(t), func(c *Config) { c.JWKSURL = away.URL })
 	s.create(t, alice) // a token of the secret's needs none of them
 
 	r := httptest.NewRequest("POST", "/api/webhooks", unread{t})

@@ -71,7 +71,7 @@ func TestBadBodies(t *testing.T) {
 		{"empty object", "{}", 400, "events: is required; url: is required"},
 		{"no url", `{"events":["card.viewed"]}`, 400, "url: is required"},
 		{"no events", `{"url":"https://example.com/"}`, 400, "events: is required"},
-		{"unknown member", body("secret", `"x"`), 400, "secret: is not known here"},
+		{"unknown member", body("key", `"x"`), 400, "key: is not known here"},
 		{"member in other letters", `{"URL":"https://example.com/","events":["card.viewed"]}`, 400, "url: is required; URL: is not known here"},
 		{"unknown member of 300 characters", body(long, "1"), 400, long[:64] + "…: is not known here"},
 		{"member of nobody", body("userId", `"00000000-0000-7000-8000-000000000002"`), 400, "userId: is not known here"},
@@ -109,7 +109,7 @@ func TestBadBodies(t *testing.T) {
 		{"an event that is null", body("events", "[null]"), 400, "events[0]: must be a string"},
 		{"an event that is an array", body("events", `[["card.viewed"],["card.viewed"]]`), 400, "events[0]: must be a string; events[1]: must be a string"},
 		{"an event that is an object", body("events", `[{},{}]`), 400, "events[0]: must be a string"},
-		{"an event unknown", body("events", `["card.viewed","card.deleted"]`), 400, `events[1]: "card.deleted" is not known; known are card.viewed, contact.saved`},
+		{"an event unknown", body("events", `["card.viewed","card.deleted"]`), 400, `events[1]: "card.deleted" is not known; known are card.viewed, contact.saved, endpoint.disabled, message.attempt.exhausted, message.attempt.recovered`},
 		{"an event twice", body("events", `["card.viewed","contact.saved","card.viewed"]`), 400, `events[2]: "card.viewed" is there twice`},
 		{"an event empty", body("events", `[""]`), 400, "events[0]: must be an event type"},
 		{"an event in capitals", body("events", `["Card.Viewed"]`), 400, "events[0]: must be an event type"},
@@ -127,7 +127,60 @@ func TestBadBodies(t *testing.T) {
 		{"description of two lines", body("description", `"a\nb"`), 400, "description: must be one line without control characters"},
 		{"description with an escape", body("description", `"\u001b[31m"`), 400, "description: must be one line without control characters"},
 
+		// secret; its forms are in TestSecretsOfTheCallers.
+		{"secret a number", body("secret", "1"), 400, "secret: must be a string"},
+		{"secret empty", body("secret", `""`), 400, "secret: must have at least 38 characters"},
+		{"secret too long", body("secret", `"whsec_`+strings.Repeat("A", 100)+`"`), 400, "secret: must have at most 94 characters"},
+		{"secret of spaces", body("secret", `"`+strings.Repeat(" ", 50)+`"`), 400, "secret: must be whsec_"},
+
+		// asymmetric
+		{"asymmetric a string", body("asymmetric", `"true"`), 400, "asymmetric: must be true or false"},
+		{"asymmetric a number", body("asymmetric", "1"), 400, "asymmetric: must be true or false"},
+
+		// maxInFlight, rateLimit
+		{"no attempt at once", body("maxInFlight", "0"), 400, "maxInFlight: must be at least 1"},
+		{"minus one attempt at once", body("maxInFlight", "-1"), 400, "maxInFlight: must be at least 1"},
+		{"101 attempts at once", body("maxInFlight", "101"), 400, "maxInFlight: must be at most 100"},
+		{"half an attempt at once", body("maxInFlight", "1.5"), 400, "maxInFlight: must be a whole number"},
+		{"attempts at once in words", body("maxInFlight", `"ten"`), 400, "maxInFlight: must be a whole number"},
+		{"attempts at once without end", body("maxInFlight", "1e400"), 400, "body: "},
+		{"a list of attempts at once", body("maxInFlight", "[1]"), 400, "maxInFlight: must be a whole number"},
+		{"no attempt per second", body("rateLimit", "0"), 400, "rateLimit: must be at least 1"},
+		{"1001 attempts per second", body("rateLimit", "1001"), 400, "rateLimit: must be at most 1000"},
+		{"attempts per second beyond 32 bits", body("rateLimit", "4294967297"), 400, "rateLimit: must be at most 1000"},
+		{"attempts per second with a point", body("rateLimit", "10.0"), 400, "body: is not valid"},
+		{"attempts per second as a duration", body("rateLimit", `"1s"`), 400, "rateLimit: must be a whole number"},
+
+		// retrySchedule
+		{"retries a string", body("retrySchedule", `"30s"`), 400, "retrySchedule: must be an array"},
+		{"a pause that is a number", body("retrySchedule", "[30]"), 400, "retrySchedule[0]: must be a string"},
+		{"a pause that is null", body("retrySchedule", "[null]"), 400, "retrySchedule[0]: must be a string"},
+		{"a pause without unit", body("retrySchedule", `["30"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause that is empty", body("retrySchedule", `[""]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"no pause", body("retrySchedule", `["30s","0s"]`), 400, "retrySchedule[1]: must be a duration from 1s to 24h"},
+		{"a negative pause", body("retrySchedule", `["-30s"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause below a second", body("retrySchedule", `["999ms"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause above a day", body("retrySchedule", `["24h1ms"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause of days", body("retrySchedule", `["1d"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause beyond any", body("retrySchedule", `["9999999999h"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h"},
+		{"a pause between milliseconds", body("retrySchedule", `["1.0005s"]`), 400, "retrySchedule[0]: must be a duration from 1s to 24h in whole milliseconds"},
+		{"a pause of many characters", body("retrySchedule", `["`+strings.Repeat("1", 100)+`s"]`), 400, "retrySchedule[0]: must have at most 32 characters"},
+		{"21 retries", body("retrySchedule", `["1s"`+strings.Repeat(`,"1s"`, 20)+`]`), 400, "retrySchedule: must have at most 20 entries"},
+		{"retries for more than a week", body("retrySchedule", `["24h","24h","24h","24h","24h","24h","24h","1s"]`), 400, "retrySchedule: must be at most 168h in all"},
+		{"retries for ages", body("retrySchedule", `["24h"`+strings.Repeat(`,"24h"`, 19)+`]`), 400, "retrySchedule: must be at most 168h in all"},
+
+		// webhook.test goes to whom it is about.
+		{"test events asked for", body("events", `["webhook.test"]`), 400, `events[0]: "webhook.test" is not known`},
+
 		// What is fine.
+		{"a week of retries", body("retrySchedule", `["24h","24h","24h","24h","24h","24h","24h"]`), 201, ""},
+		{"20 retries", body("retrySchedule", `["1s"`+strings.Repeat(`,"1s"`, 19)+`]`), 201, ""},
+		{"no retries", body("retrySchedule", `[]`), 201, ""},
+		{"retries null", body("retrySchedule", `null`), 201, ""},
+		{"the least", body("maxInFlight", "1"), 201, ""},
+		{"the most", body("rateLimit", "1000"), 201, ""},
+		{"limit null", body("rateLimit", "null"), 201, ""},
+		{"operational events", body("events", `["endpoint.disabled","message.attempt.exhausted","message.attempt.recovered"]`), 201, ""},
 		{"description null is none", body("description", "null"), 201, ""},
 		{"description as long as may be", body("description", `"`+strings.Repeat("ä", 256)+`"`), 201, ""},
 		{"description beyond the BMP", body("description", `"\ud83d\ude00 😀"`), 201, ""},
@@ -170,6 +223,7 @@ func TestBadQueries(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	base := "/api/webhooks/" + s.create(t, alice).ID.String()
+	audit := "GET /api/audit-log"
 	list, log, rotate := "GET /api/webhooks", "GET "+base+"/deliveries", "PATCH "+base+"/rotate-secret"
 	tests := []struct{ name, operation, query, sentence string }{
 		{"limit 0", list, "limit=0", "limit: must be at least 1"},
@@ -192,6 +246,15 @@ func TestBadQueries(t *testing.T) {
 		{"page text", log, "page=last", "page: must be a whole number"},
 		{"limit of the log", log, "limit=1000", "limit: must be at most 100"},
 		{"both wrong", log, "page=0&limit=0", "page: must be at least 1; limit: must be at least 1"},
+		{"audit: limit 0", audit, "limit=0", "limit: must be at least 1"},
+		{"audit: limit 101", audit, "limit=101", "limit: must be at most 100"},
+		{"audit: an endpoint that is none", audit, "endpointId=x", "endpointId: must be a UUID of 36 characters"},
+		{"audit: two endpoints", audit, "endpointId=a&endpointId=b", `query: has "endpointId" more than once`},
+		{"audit: a cursor that is none", audit, "cursor=x", "cursor: must be the nextCursor of a page"},
+		{"audit: a cursor that could be one", audit, "cursor=" + strings.Repeat("A", 67), "cursor: must be the nextCursor of a page"},
+		{"audit: a cursor too long", audit, "cursor=" + strings.Repeat("A", 129), "cursor: must have at most 128 characters"},
+		{"audit: a page", audit, "page=2", "page: is not known here"},
+		{"event types: a page", "GET /api/event-types", "page=2", "page: is not known here"},
 		{"overlap text", rotate, "overlap=soon", "overlap: must be a duration from 0s to 168h"},
 		{"overlap without unit", rotate, "overlap=5", "overlap: must be a duration from 0s to 168h"},
 		{"overlap negative", rotate, "overlap=-1s", "overlap: must be a duration from 0s to 168h"},

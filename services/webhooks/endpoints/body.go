@@ -85,6 +85,10 @@ func checkValue(d *json.Decoder, depth int) error {
 	switch v := token.(type) {
 	case string:
 		return checkString(v)
+	case json.Number:
+		if _, err := v.Float64(); err != nil { // encoding/json would give up, and not say at which member
+			return invalid("body", "must not contain numbers beyond 1.8e308")
+		}
 	case json.Delim:
 		if depth == maxDepth {
 			return invalid("body", "must be nested at most "+strconv.Itoa(maxDepth)+" deep")

@@ -3,10 +3,8 @@ package endpoints
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 )
@@ -21,10 +19,10 @@ type Config struct {
 	EncryptionKeyset string        `env:"ENCRYPTION_KEYSET" help:"Keyset that seals the endpoints' secrets, the same as the deliverer has. Required. Make one with: cardwire keys new"`
 	SecretOverlap    time.Duration `env:"SECRET_OVERLAP" default:"24h" help:"How long a secret stays valid after it was rotated, unless the caller says (0s to 168h)."`
 
-	MaxEndpoints int            `env:"MAX_ENDPOINTS" default:"5" help:"Most endpoints of one user (1 to 1000)."`
-	EventTypes   []string       `env:"EVENT_TYPES" default:"card.viewed,contact.saved" help:"Event types that endpoints can ask for, separated by commas (1 to 32)."`
-	AllowCIDRs   []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http. The same as the deliverer has."`
-	MaxBodyBytes int            `name:"max-body-bytes" env:"MAX_BODY_BYTES" default:"65536" help:"Largest body of a request to the endpoints API (1024 to 1048576 bytes)."`
+	MaxEndpoints   int            `env:"MAX_ENDPOINTS" default:"5" help:"Most endpoints of one user (1 to 1000)."`
+	EventTypesFile string         `name:"event-types-file" env:"EVENT_TYPES_FILE" help:"JSON file with the event types that endpoints can ask for: an array of at most 32 objects with name, description, schema and example. Empty stands for card.viewed and contact.saved. Cardwire's own types are added."`
+	AllowCIDRs     []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http. The same as the deliverer has."`
+	MaxBodyBytes   int            `name:"max-body-bytes" env:"MAX_BODY_BYTES" default:"65536" help:"Largest body of a request to the endpoints API (1024 to 1048576 bytes)."`
 
 	// Limits of one user in this process: as many at once, and per minute.
 	CreateRate  int `env:"CREATE_RATE" default:"10" help:"Endpoints that one user may register per minute and at once (up to 10000), of each replica; 0 is no limit."`
@@ -37,8 +35,6 @@ const (
 	// maxOverlap bounds how long two secrets are valid at once: long enough to
 	// roll a receiver out, short enough that a leaked secret ends.
 	maxOverlap = 7 * 24 * time.Hour
-	// maxEventTypes bounds EVENT_TYPES: the error for an unknown type lists them.
-	maxEventTypes = 32
 	// maxRate bounds the rates: whoever needs more wants no limit.
 	maxRate      = 10_000
 	minBodyLimit = 1 << 10 // any less and a valid request does not fit
@@ -62,8 +58,6 @@ func (c Config) check() error {
 		return fmt.Errorf("MAX_ENDPOINTS: must be 1 to 1000, not %d", c.MaxEndpoints)
 	case c.MaxBodyBytes < minBodyLimit || c.MaxBodyBytes > webjson.MaxBodyBytes:
 		return fmt.Errorf("MAX_BODY_BYTES: must be %d to %d, not %d", minBodyLimit, webjson.MaxBodyBytes, c.MaxBodyBytes)
-	case len(c.EventTypes) < 1 || len(c.EventTypes) > maxEventTypes:
-		return fmt.Errorf("EVENT_TYPES: must be 1 to %d types, not %d", maxEventTypes, len(c.EventTypes))
 	}
 	for _, r := range []struct {
 		name string
@@ -71,14 +65,6 @@ func (c Config) check() error {
 	}{{"CREATE_RATE", c.CreateRate}, {"TEST_RATE", c.TestRate}, {"RESEND_RATE", c.ResendRate}, {"RECOVER_RATE", c.RecoverRate}} {
 		if r.rate < 0 || r.rate > maxRate {
 			return fmt.Errorf("%s: must be 0 to %d, not %d", r.name, maxRate, r.rate)
-		}
-	}
-	for i, t := range c.EventTypes {
-		if err := events.ValidateType(t); err != nil {
-			return fmt.Errorf("EVENT_TYPES: %q: %w", t, err)
-		}
-		if slices.Contains(c.EventTypes[:i], t) {
-			return fmt.Errorf("EVENT_TYPES: %q: is there twice", t)
 		}
 	}
 	return nil

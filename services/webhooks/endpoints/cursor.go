@@ -27,7 +27,7 @@ func (s Store) newCursor(endpointID, at uuid.UUID) (string, error) {
 // parseCursor is the inverse of newCursor. The error is an *invalidError: the
 // cursor is not one that newCursor made for this endpoint.
 func (s Store) parseCursor(endpointID uuid.UUID, cursor string) (at uuid.UUID, err error) {
-	refused := invalid("cursor", "must be the nextCursor of a page of this endpoint's log")
+	refused := invalid("cursor", "must be the nextCursor of a page of this log")
 	if len(cursor) > maxCursor {
 		return uuid.Nil, refused
 	}

@@ -6,6 +6,7 @@ package endpoints
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,6 +17,7 @@ import (
 	"github.com/cardwire/cardwire/events/outbox"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/egress"
+	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 )
@@ -29,6 +31,8 @@ type API struct {
 	guard    *egress.Guard
 	js       jetstream.JetStream
 	relay    *outbox.Relay
+	catalog  *eventtypes.Catalog
+	now      func() time.Time // for rates
 	huma     huma.API
 }
 
@@ -55,12 +59,17 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	catalog, err := eventtypes.Load(cfg.EventTypesFile)
+	if err != nil {
+		return nil, fmt.Errorf("EVENT_TYPES_FILE: %w", err)
+	}
 	a := &API{
+		catalog: catalog, now: time.Now,
 		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
-		store: Store{DB: requestDB{d.DB}, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
+		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)
-	a.huma.UseMiddleware(a.authenticate, a.checkRequest, a.readKey)
+	a.huma.UseMiddleware(a.authenticate, a.checkRequest)
 	if err := a.routes(); err != nil {
 		return nil, err
 	}
@@ -70,14 +79,19 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	return a, nil
 }
 
-// Run relays the outbox, keeps the keys of tokens fresh and forgets old
-// idempotency keys, until ctx ends.
-// Requests are served from d.Mux, by whoever serves that.
+// Run keeps the keys of tokens fresh, relays the outbox, and deletes old answers
+// to Idempotency-Keys, until ctx ends. Requests are served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
 	defer a.guard.Close()
-	var g errgroup.Group
-	g.Go(func() error { a.verifier.Run(ctx); return nil })
-	g.Go(func() error { a.forgetKeys(ctx); return nil })
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		a.verifier.Run(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		a.pruneAnswers(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		err := a.relay.Run(ctx, func(err error) { a.log.Warn().Err(err).Msg("outbox not relayed") })
 		if err != nil {

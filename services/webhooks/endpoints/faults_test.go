@@ -36,7 +36,12 @@ func TestDatabaseAway(t *testing.T) {
 	if err := postgres.StopNow(); err != nil {
 		t.Fatal(err)
 	}
+	away := 0
 	for operation, row := range tenancy {
+		if row.memo {
+			continue
+		}
+		away++
 		method, path, _ := strings.Cut(operation, " ")
 		path = strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString()).Replace(path)
 		a := s.call(t, alice, method, path, row.body)
@@ -49,8 +54,8 @@ func TestDatabaseAway(t *testing.T) {
 			t.Errorf("%s says %q", operation, got)
 		}
 	}
-	if n := strings.Count(s.logs.String(), `"message":"request failed"`); n != len(tenancy) {
-		t.Errorf("%d faults logged, want %d: %s", n, len(tenancy), s.logs)
+	if n := strings.Count(s.logs.String(), `"message":"request failed"`); n != away {
+		t.Errorf("%d faults logged, want %d: %s", n, away, s.logs)
 	}
 	if err := postgres.Restart(t.Context()); err != nil {
 		t.Fatal(err)
@@ -75,7 +80,7 @@ func TestErrorTable(t *testing.T) {
 		{"no such delivery", errNoDelivery, 404, false},
 		{"no such recovery", errNoRecovery, 404, false},
 		{"a conflict", errInFlight, 409, false},
-		{"a key of another request", errKeyTaken, 409, false},
+		{"a key used for something else", errKeyUsed, 409, false},
 		{"too often", &rateError{time.Second}, 429, false},
 		{"too many", ErrTooMany, 409, false},
 		{"a secret that does not open", fmt.Errorf("%w: inner secret", errSecret), 500, true},
@@ -119,16 +124,11 @@ func TestSettings(t *testing.T) {
 		{"too many endpoints", func(c *Config) { c.MaxEndpoints = 1001 }, "MAX_ENDPOINTS"},
 		{"negative overlap", func(c *Config) { c.SecretOverlap = -1 }, "SECRET_OVERLAP"},
 		{"overlap too long", func(c *Config) { c.SecretOverlap = 169 * time.Hour }, "SECRET_OVERLAP: must be 0s to 168h0m0s, not 169h0m0s"},
-		{"negative rate", func(c *Config) { c.CreateRate = -1 }, "CREATE_RATE: must be 0 to 10000, not -1"},
-		{"rates", func(c *Config) { c.CreateRate, c.TestRate, c.ResendRate, c.RecoverRate = 1, 10_000, 60, 6 }, ""},
-		{"large rate of tests", func(c *Config) { c.TestRate = 10_001 }, "TEST_RATE"},
-		{"large rate of resends", func(c *Config) { c.ResendRate = 10_001 }, "RESEND_RATE"},
-		{"large rate of recoveries", func(c *Config) { c.RecoverRate = 10_001 }, "RECOVER_RATE"},
 		{"small bodies", func(c *Config) { c.MaxBodyBytes = 1023 }, "MAX_BODY_BYTES"},
 		{"large bodies", func(c *Config) { c.MaxBodyBytes = 2 << 20 }, "MAX_BODY_BYTES"},
-		{"no event types", func(c *Config) { c.EventTypes = nil }, "EVENT_TYPES"},
-		{"wrong event type", func(c *Config) { c.EventTypes = []string{"card.*"} }, `EVENT_TYPES: "card.*"`},
-		{"event type twice", func(c *Config) { c.EventTypes = []string{"a.b", "a.b"} }, "EVENT_TYPES: \"a.b\": is there twice"},
+		{"no file of event types", func(c *Config) { c.EventTypesFile = "none.json" }, "EVENT_TYPES_FILE: open none.json"},
+		{"a negative rate", func(c *Config) { c.CreateRate = -1 }, "CREATE_RATE: must be 0 to 10000, not -1"},
+		{"a rate beyond any", func(c *Config) { c.RecoverRate = 10_001 }, "RECOVER_RATE: must be 0 to 10000, not 10001"},
 		{"IPv4 in IPv6 as network", func(c *Config) { c.AllowCIDRs = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")} }, "ALLOW_CIDRS"},
 	}
 	pool := pgtest.New(t)

@@ -53,8 +53,8 @@ func settings(t testing.TB) Config {
 	}
 	return Config{
 		JWTSecret: jwtSecret, EncryptionKeyset: keyset, SecretOverlap: 24 * time.Hour, MaxEndpoints: 5,
-		EventTypes: []string{"card.viewed", "contact.saved"}, MaxBodyBytes: 64 << 10,
-		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		MaxBodyBytes: 64 << 10,
+		AllowCIDRs:   []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 }
 
@@ -66,11 +66,11 @@ func newServer(t testing.TB) *server {
 // serverOn is a server whose broker is away.
 func serverOn(t testing.TB, pool *pgxpool.Pool) *server {
 	t.Helper()
-	return changedServer(t, pool, func(*Config) {})
+	return serverSet(t, pool, func(*Config) {})
 }
 
-// changedServer is serverOn with other settings.
-func changedServer(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
+// serverSet is serverOn with other settings.
+func serverSet(t testing.TB, pool *pgxpool.Pool, change func(*Config)) *server {
 	t.Helper()
 	cfg := settings(t)
 	change(&cfg)
@@ -130,8 +130,9 @@ func (a answer) sentence(t testing.TB) string {
 	return decode[Problem](t, a).Message
 }
 
-// call makes a request as a user (uuid.Nil is nobody). A body that is no string is sent as JSON.
-func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body any) answer {
+// call makes a request as a user (uuid.Nil is nobody). A body that is no string
+// is sent as JSON; header are names and values.
+func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body any, header ...string) answer {
 	t.Helper()
 	var content io.Reader
 	switch b := body.(type) {
@@ -152,7 +153,27 @@ func (s *server) call(t testing.TB, user uuid.UUID, method, path string, body an
 	if user != uuid.Nil {
 		r.Header.Set("Authorization", "Bearer "+token(t, user))
 	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
 	return s.send(r)
+}
+
+// one reads one value from the database.
+func one[T any](t testing.TB, s *server, query string, args ...any) (v T) {
+	t.Helper()
+	if err := s.db.QueryRow(t.Context(), query, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+// exec changes the database.
+func (s *server) exec(t testing.TB, query string, args ...any) {
+	t.Helper()
+	if _, err := s.db.Exec(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
 }
 
 func (s *server) send(r *http.Request) answer {

@@ -77,6 +77,7 @@ var rules = []struct{ huma, ours, unit string }{
 	{"expected length >= ", "must have at least ", " characters"},
 	{"expected length <= ", "must have at most ", " characters"},
 	{"expected value to be one of ", "must be one of ", ""},
+	{"expected object with at least 1 properties", "must have at least 1 member", ""},
 	{"expected string", "must be a string", ""},
 	{"expected array", "must be an array", ""},
 	{"expected object", "must be an object", ""},

@@ -4,223 +4,203 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/services/internal/webjson"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
 const (
-	headerKey      = "Idempotency-Key"
-	headerReplayed = "Idempotency-Replayed"
-	// maxKeyBytes bounds a key, as the table does.
-	maxKeyBytes = 255
-	// keyAge is how long a key stands for its request: a client that asks again
-	// after a day does not do so because of a lost answer.
-	keyAge = 24 * time.Hour
-	// forgetEvery is the pause between deletions of old keys, which nothing
-	// waits for: a key that is met again after its time is free anyway.
-	forgetEvery = 10 * time.Minute
-	// forgetRows bounds what one statement deletes, and so how long it locks.
-	forgetRows = 1_000
+	headerKey = "Idempotency-Key"
+	// maxKey bounds a key, in characters (idempotency_keys.key).
+	maxKey = 255
+	// pruneEvery is the pause between deletions of old answers. They are 24 h old; a minute more is nothing.
+	pruneEvery = time.Minute
+	// pruneRows bounds one deletion, so that it locks little and for a moment.
+	pruneRows = 1000
 )
 
-// keyParam and replayable are what the document says about it.
-func keyParam() *huma.Param {
-	one, most := 1, maxKeyBytes
-	return &huma.Param{
-		Name: headerKey, In: "header",
-		Description: "Makes it safe to send the request again when its answer was lost: for 24 h, the same request with the same key gets the same answer and does nothing more. " +
-			"Another request with the key gets 409. What was answered with an error leaves the key free. Printable ASCII without spaces; best a fresh UUID for each request.",
-		Schema: &huma.Schema{
-			Type: huma.TypeString, MinLength: &one, MaxLength: &most, Pattern: "^[!-~]+$",
-			Examples: []any{"6f1c2b0e-5d5b-4a53-9a5e-0f5a4d1c7be2"},
-		},
-	}
+// errKeyUsed means that a key was used for another request.
+var errKeyUsed = &conflictError{headerKey + ": was used within the last 24 h for another request: take a new one"}
+
+// KeyHeader is the part of a POST that makes it safe to repeat. It is read by
+// checkRequest, and stands in inputs for the document.
+type KeyHeader struct {
+	Key string `header:"Idempotency-Key" maxLength:"255" doc:"Makes it safe to repeat the request: whatever has the same key within 24 h is answered as the first was and does nothing more, or with 409 if it is another request. 1 to 255 printable ASCII characters, best a fresh UUID." example:"3f2b8f2e-6f0a-4d0e-9a53-0d6ab2a3c1de"`
 }
 
-func replayable() *huma.Response {
-	return &huma.Response{Headers: map[string]*huma.Param{headerReplayed: {
-		Description: "Is there if this is the answer to an earlier request with the same " + headerKey + ".",
-		Schema:      &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}, Examples: []any{"true"}},
-	}}}
+// A onceOutput is the answer to a POST, now or for its repeat.
+type onceOutput[T any] struct {
+	Status   int
+	Replayed string `header:"Idempotency-Replayed" doc:"true if this is the answer that an earlier request with the same Idempotency-Key got." enum:"true" example:"true"`
+	Body     Reply[T]
 }
 
-// errKeyTaken means that the key stands for another request.
-var errKeyTaken = &conflictError{headerKey + ": stands for another request of yours for 24 h: take a fresh key for each request"}
+// fresh says whether the work was done for this request.
+func (o *onceOutput[T]) fresh() bool { return o.Replayed == "" }
 
-// keyedKey is where readKey leaves a keyedRequest in the context, for once.
-type keyedKey struct{}
+// A Reply is a T as JSON, the same bytes each time.
+type Reply[T any] struct{ raw []byte }
 
-// A keyedRequest is one that must be done once, however often it is made.
+// MarshalJSON returns the bytes.
+func (r Reply[T]) MarshalJSON() ([]byte, error) { return r.raw, nil }
+
+// Schema is that of a T.
+func (Reply[T]) Schema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[T](), true, "")
+}
+
+// A keyedRequest is what checkRequest found out about a POST.
 type keyedRequest struct {
-	key    string
-	hash   [sha256.Size]byte // of what makes it the same request
-	header http.Header       // of its answer
+	key  string // empty: it has none
+	hash [sha256.Size]byte
 }
 
-// readKey reads the Idempotency-Key of a POST, after checkRequest has read the body.
-func (a *API) readKey(hc huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(hc)
+type keyedRequestKey struct{}
+
+// readKey checks and reads the Idempotency-Key of a POST, and hashes what makes
+// two requests the same: method, path with query, and body. The error is an
+// *invalidError.
+func readKey(r *http.Request, body []byte) (keyedRequest, error) {
 	values := r.Header.Values(headerKey)
-	if r.Method != http.MethodPost || len(values) == 0 {
-		next(hc)
-		return
+	switch {
+	case len(values) == 0:
+		return keyedRequest{}, nil
+	case len(values) > 1:
+		return keyedRequest{}, invalid(headerKey, "must be there once")
+	case len(values[0]) < 1 || len(values[0]) > maxKey:
+		return keyedRequest{}, invalid(headerKey, fmt.Sprintf("must have 1 to %d characters", maxKey))
 	}
-	if err := checkKey(values); err != nil {
-		webjson.WriteError(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	var body []byte
-	if hc.Operation().RequestBody != nil {
-		body, _ = io.ReadAll(r.Body) // from memory
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	next(huma.WithValue(hc, keyedKey{}, keyedRequest{
-		key: values[0], header: w.Header(),
-		hash: requestHash(hc.Operation().OperationID, r.URL.EscapedPath(), r.URL.RawQuery, string(body)),
-	}))
-}
-
-func checkKey(values []string) error {
-	key := values[0]
-	if len(values) > 1 {
-		return invalid(headerKey, "must be there once")
-	}
-	if len(key) < 1 || len(key) > maxKeyBytes {
-		return invalid(headerKey, fmt.Sprintf("must have 1 to %d characters", maxKeyBytes))
-	}
-	for i := range len(key) {
-		if key[i] <= ' ' || key[i] > '~' {
-			return invalid(headerKey, "must be printable ASCII without spaces")
+	for i := range len(values[0]) {
+		if c := values[0][i]; c < ' ' || c > '~' {
+			return keyedRequest{}, invalid(headerKey, "must be printable ASCII")
 		}
 	}
-	return nil
-}
-
-// requestHash is the same for the same parts only.
-func requestHash(parts ...string) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	for _, part := range parts {
-		_ = binary.Write(h, binary.BigEndian, uint64(len(part))) // a hash takes all
-		_, _ = io.WriteString(h, part)
-	}
-	h.Sum(sum[:0])
-	return sum
+	fmt.Fprintf(h, "%s %s\n", r.Method, r.URL.RequestURI())
+	h.Write(body)
+	k := keyedRequest{key: values[0]}
+	h.Sum(k.hash[:0])
+	return k, nil
 }
 
-// once does what a request asks for. With an Idempotency-Key, that is one
-// transaction together with keeping the answer, and a request that was answered
-// already gets this again, as JSON of O, without any work: also if it came while
-// the first was under way. If do fails, or what it returns can't be kept, nothing
-// happened, and the key is free.
-func once[O any](ctx context.Context, a *API, r route, user uuid.UUID, do func(context.Context) (*O, error)) (*O, error) {
-	request, ok := ctx.Value(keyedKey{}).(keyedRequest)
-	if !ok {
-		return do(ctx)
-	}
-	var out *O
-	outer := &outerTx{}
+// once does the work of a POST in one transaction and answers it with status and
+// what work returns. If the request has an Idempotency-Key, the answer is kept
+// with it in the same transaction: for 24 h, requests of the same user with the
+// same key get it again and do nothing, or errKeyUsed if they differ. Those that
+// come meanwhile wait. What fails keeps nothing.
+func once[T any](ctx context.Context, a *API, user uuid.UUID, status int, work func(pgx.Tx) (T, error)) (*onceOutput[T], error) {
+	request, _ := ctx.Value(keyedRequestKey{}).(keyedRequest)
+	out := &onceOutput[T]{Status: status}
 	err := pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
-		outer.tx = tx
 		q := db.New(tx)
-		_, err := q.ClaimIdempotencyKey(ctx, db.ClaimIdempotencyKeyParams{
-			UserID: user, Key: request.key, RequestHash: request.hash[:], MaxAge: keyAge.Seconds(),
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			out, err = replay[O](ctx, a, q, user, request)
-			return err
+		if request.key != "" {
+			before, err := a.answered(ctx, q, user, request)
+			if err != nil {
+				return err
+			}
+			if before != nil {
+				out.Status, out.Body.raw, out.Replayed = int(before.Status), before.Answer, "true"
+				return nil
+			}
 		}
+		value, err := work(tx)
 		if err != nil {
-			return fmt.Errorf("claim idempotency key: %w", err)
-		}
-		if out, err = do(context.WithValue(ctx, outerKey{}, outer)); err != nil {
 			return err
 		}
-		return a.keepAnswer(ctx, q, r.status, user, request, out)
+		if out.Body.raw, err = plainJSON(value); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+		if request.key == "" {
+			return nil
+		}
+		return a.keepAnswer(ctx, q, user, request, status, out.Body.raw)
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range outer.committed {
-		f()
-	}
 	return out, nil
 }
 
-func (a *API) keepAnswer(ctx context.Context, q *db.Queries, status int, user uuid.UUID, request keyedRequest, out any) error {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false) // payloads in it stay as they are
-	if err := e.Encode(out); err != nil {
-		return fmt.Errorf("keep answer: %w", err)
+// answered returns what a key was answered, with the answer in the clear, or nil.
+// From here to the end of the transaction it has the key to itself.
+func (a *API) answered(ctx context.Context, q *db.Queries, user uuid.UUID, r keyedRequest) (*db.IdempotentAnswerRow, error) {
+	if err := q.LockIdempotencyKey(ctx, db.LockIdempotencyKeyParams{UserID: user, Key: r.key}); err != nil {
+		return nil, fmt.Errorf("lock idempotency key: %w", err)
 	}
-	sealed, err := a.store.Keyset.Seal(secrets.AnswerID(user, request.key), text.Bytes())
+	before, err := q.IdempotentAnswer(ctx, db.IdempotentAnswerParams{UserID: user, Key: r.key})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look up idempotency key: %w", err)
+	case !bytes.Equal(before.RequestHash, r.hash[:]):
+		return nil, errKeyUsed
+	}
+	if before.Answer, err = a.store.Keyset.Open(secrets.AnswerID(user, r.key), before.Answer); err != nil {
+		return nil, fmt.Errorf("%w: %w", errSecret, err)
+	}
+	return &before, nil
+}
+
+func (a *API) keepAnswer(ctx context.Context, q *db.Queries, user uuid.UUID, r keyedRequest, status int, answer []byte) error {
+	sealed, err := a.store.Keyset.Seal(secrets.AnswerID(user, r.key), answer)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errSecret, err)
 	}
-	if err := q.KeepAnswer(ctx, db.KeepAnswerParams{UserID: user, Key: request.key, Status: int32(status), Answer: sealed}); err != nil {
+	err = q.SaveIdempotentAnswer(ctx, db.SaveIdempotentAnswerParams{
+		UserID: user, Key: r.key, RequestHash: r.hash[:], Status: int32(status), Answer: sealed,
+	})
+	if err != nil {
 		return fmt.Errorf("keep answer: %w", err)
 	}
 	return nil
 }
 
-// replay returns the kept answer to the same request, or errKeyTaken.
-func replay[O any](ctx context.Context, a *API, q *db.Queries, user uuid.UUID, request keyedRequest) (*O, error) {
-	kept, err := q.KeptAnswer(ctx, db.KeptAnswerParams{UserID: user, Key: request.key})
-	if err != nil {
-		return nil, fmt.Errorf("read kept answer: %w", err)
+// plainJSON is v as huma writes it: without the escapes for HTML.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
 	}
-	if !bytes.Equal(kept.RequestHash, request.hash[:]) {
-		return nil, errKeyTaken
-	}
-	text, err := a.store.Keyset.Open(secrets.AnswerID(user, request.key), kept.Answer)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errSecret, err)
-	}
-	out := new(O)
-	if err := json.Unmarshal(text, out); err != nil {
-		return nil, fmt.Errorf("%w: kept answer: %w", errSecret, err)
-	}
-	request.header.Set(headerReplayed, "true")
-	return out, nil
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// forgetKeys deletes old keys now and then, until ctx ends.
-func (a *API) forgetKeys(ctx context.Context) {
-	ticker := time.NewTicker(forgetEvery)
-	defer ticker.Stop()
+// pruneAnswers deletes answers that are older than 24 h, until ctx ends. Any
+// number of replicas may do so at once.
+func (a *API) pruneAnswers(ctx context.Context) {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
 	for {
-		if err := a.forgetOldKeys(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn().Err(err).Msg("old idempotency keys not deleted")
+		if err := a.pruneOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("old answers not deleted")
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-tick.C:
 		}
 	}
 }
 
-// forgetOldKeys deletes all old keys, some at a time.
-func (a *API) forgetOldKeys(ctx context.Context) error {
+// pruneOnce deletes what there is, in batches.
+func (a *API) pruneOnce(ctx context.Context) error {
 	for {
-		statement, cancel := context.WithTimeout(ctx, queryTimeout)
-		n, err := db.New(a.store.DB).ForgetOldKeys(statement, db.ForgetOldKeysParams{MaxAge: keyAge.Seconds(), MaxRows: forgetRows})
+		bounded, cancel := context.WithTimeout(ctx, queryTimeout)
+		n, err := db.New(a.store.DB).PruneIdempotencyKeys(bounded, pruneRows)
 		cancel()
-		if err != nil || n < forgetRows {
+		if err != nil || n < pruneRows {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -137,25 +138,36 @@ func (s *server) explain(b *testing.B, id uuid.UUID) {
 	}
 	defer conn.Release()
 	q := db.New(conn)
-	if _, err := q.ListDeliveries(b.Context(), db.ListDeliveriesParams{EndpointID: id, MaxRows: 21}); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := q.ScanDeliveries(b.Context(), db.ScanDeliveriesParams{EndpointID: id, Before: uuid.Max, MaxExamined: maxExamined, Status: "failed", MaxRows: 21}); err != nil {
-		b.Fatal(err)
-	}
-	for name, args := range map[string]string{
-		"ListDeliveries": fmt.Sprintf("('%s', 0, 21)", id),
-		"ScanDeliveries": fmt.Sprintf("('%s', '%s', '%s', %d, 'failed', '', 21)", id, uuid.Nil, uuid.Max, maxExamined),
+	day := delivery.Floor(time.Now().Add(-summaryTime))
+	for _, query := range []struct {
+		name, args string
+		run        func() error
+	}{
+		{"ListDeliveries", fmt.Sprintf("('%s', 0, 21)", id), func() error {
+			_, err := q.ListDeliveries(b.Context(), db.ListDeliveriesParams{EndpointID: id, MaxRows: 21})
+			return err
+		}},
+		{"ScanDeliveries", fmt.Sprintf("('%s', '%s', '%s', %d, 'failed', '', 21)", id, uuid.Nil, uuid.Max, maxExamined), func() error {
+			_, err := q.ScanDeliveries(b.Context(), db.ScanDeliveriesParams{EndpointID: id, Before: uuid.Max, MaxExamined: maxExamined, Status: "failed", MaxRows: 21})
+			return err
+		}},
+		{"SummarizeDeliveries", fmt.Sprintf("('%s', '%s', %d)", day, id, maxSummarized), func() error {
+			_, err := q.SummarizeDeliveries(b.Context(), db.SummarizeDeliveriesParams{EndpointID: id, Low: day, MaxExamined: maxSummarized})
+			return err
+		}},
 	} {
+		if err := query.run(); err != nil {
+			b.Fatal(err)
+		}
 		var statement string
-		if err := conn.QueryRow(b.Context(), `SELECT name FROM pg_prepared_statements WHERE statement LIKE '-- name: ' || $1 || ' %'`, name).Scan(&statement); err != nil {
+		if err := conn.QueryRow(b.Context(), `SELECT name FROM pg_prepared_statements WHERE statement LIKE '-- name: ' || $1 || ' %'`, query.name).Scan(&statement); err != nil {
 			b.Fatal(err)
 		}
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			if _, err := conn.Exec(b.Context(), "SET plan_cache_mode = "+mode); err != nil {
 				b.Fatal(err)
 			}
-			rows, err := conn.Query(b.Context(), "EXPLAIN (ANALYZE, BUFFERS) EXECUTE "+statement+args, pgx.QueryExecModeSimpleProtocol)
+			rows, err := conn.Query(b.Context(), "EXPLAIN (ANALYZE, BUFFERS) EXECUTE "+statement+query.args, pgx.QueryExecModeSimpleProtocol)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -164,7 +176,7 @@ func (s *server) explain(b *testing.B, id uuid.UUID) {
 				b.Fatal(err)
 			}
 			plan = slices.DeleteFunc(plan, func(line string) bool { return strings.Contains(line, "never executed") })
-			b.Logf("%s, %s:\n%s", name, mode, strings.Join(plan, "\n"))
+			b.Logf("%s, %s:\n%s", query.name, mode, strings.Join(plan, "\n"))
 		}
 	}
 }

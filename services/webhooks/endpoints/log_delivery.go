@@ -81,7 +81,7 @@ func waits(d db.Delivery, state db.EndpointStateRow, now time.Time) (waitsFor *s
 	switch {
 	case d.NextAttemptAt == nil:
 		return nil, nil
-	case d.WaitsFor == nil && d.LeasedUntil == nil && d.Failures > 0 && d.NextAttemptAt.After(now):
+	case d.WaitsFor == nil && d.LeasedUntil == nil && d.Attempts > 0 && d.NextAttemptAt.After(now.Add(clockSkew)):
 		retry := waitsRetry
 		return &retry, d.NextAttemptAt
 	case d.WaitsFor == nil:
@@ -94,6 +94,10 @@ func waits(d db.Delivery, state db.EndpointStateRow, now time.Time) (waitsFor *s
 		return d.WaitsFor, state.WaitUntil
 	}
 }
+
+// clockSkew is how far PostgreSQL's clock may be ahead of ours: what is due by
+// the one must not seem to wait by the other.
+const clockSkew = time.Second
 
 // What a delivery waits for by itself; for the rest its endpoint has to be ready.
 const (

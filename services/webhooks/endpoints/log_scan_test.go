@@ -116,8 +116,8 @@ func TestBadCursorsAndFilters(t *testing.T) {
 		return *decode[DeliveryPage](t, a).Pagination.NextCursor
 	}
 	for _, tt := range []struct{ name, query, sentence string }{
-		{"cursor of another endpoint", "cursor=" + cursor(other), "cursor: must be the nextCursor of a page of this endpoint's log"},
-		{"forged cursor", "cursor=" + strings.ToUpper(cursor(own)), "cursor: must be the nextCursor of a page of this endpoint's log"},
+		{"cursor of another endpoint", "cursor=" + cursor(other), "cursor: must be the nextCursor of a page of this log"},
+		{"forged cursor", "cursor=" + strings.ToUpper(cursor(own)), "cursor: must be the nextCursor of a page of this log"},
 		{"long cursor", "cursor=" + strings.Repeat("A", 129), "cursor: must have at most 128 characters"},
 		{"cursor and page", "page=2&cursor=" + cursor(own), "page: must be 1, or missing, with a cursor or a filter"},
 		{"filter and page", "page=2&status=failed", "page: must be 1, or missing, with a cursor or a filter"},
@@ -186,8 +186,8 @@ func TestWhatADeliveryWaitsFor(t *testing.T) {
 		next      *time.Time
 	}{
 		{"its turn", `next_attempt_at = '%due%'`, false, null, &due},
-		{"its time, after a failure", `failures = 1, next_attempt_at = '%due%'`, false, text("retry"), &due},
-		{"an attempt is in flight", `failures = 1, leased_until = '%due%', next_attempt_at = '%due%'`, false, null, &due},
+		{"its time, after a failure", `attempts = 1, failures = 1, next_attempt_at = '%due%'`, false, text("retry"), &due},
+		{"an attempt is in flight", `attempts = 2, failures = 1, leased_until = '%due%', next_attempt_at = '%due%'`, false, null, &due},
 		{"the endpoint's own schedule", `failures = 1, waits_for = 'schedule', next_attempt_at = '%due%'`, false, text("schedule"), &due},
 		{"Retry-After", `failures = 1, waits_for = 'retry_after', next_attempt_at = '%due%'`, false, text("retry_after"), &due},
 		{"its endpoint, which is at capacity", `waits_for = 'at_capacity', next_attempt_at = '9999-01-01Z'`, true, text("at_capacity"), &ready},
@@ -197,7 +197,7 @@ func TestWhatADeliveryWaitsFor(t *testing.T) {
 	} {
 		set := strings.ReplaceAll(tt.set, "%due%", due.Format(time.RFC3339Nano))
 		for _, sql := range []string{
-			`UPDATE deliveries SET status = 'pending', reason = NULL, failures = 0, waits_for = NULL, leased_until = NULL, next_attempt_at = now() WHERE id = '` + d.ID.String() + `'`,
+			`UPDATE deliveries SET status = 'pending', reason = NULL, attempts = 0, failures = 0, waits_for = NULL, leased_until = NULL, next_attempt_at = now() WHERE id = '` + d.ID.String() + `'`,
 			`UPDATE deliveries SET ` + set + ` WHERE id = '` + d.ID.String() + `'`,
 			`DELETE FROM endpoint_states`,
 		} {

@@ -39,14 +39,3 @@ type rateError struct{ wait time.Duration }
 func (e *rateError) Error() string {
 	return fmt.Sprintf("too many requests of this kind: try again in %s s", clientrate.RetryAfter(e.wait))
 }
-
-// spend takes one request of a user's rate, or returns a rateError.
-func spend(limit *clientrate.Keyed[uuid.UUID], user uuid.UUID) error {
-	if limit == nil {
-		return nil
-	}
-	if wait, ok := limit.Allow(user, time.Now()); !ok {
-		return &rateError{wait}
-	}
-	return nil
-}

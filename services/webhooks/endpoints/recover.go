@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,51 +15,55 @@ import (
 )
 
 // startRecovery writes what package recovery then works off.
-func (a *API) startRecovery(ctx context.Context, user uuid.UUID, in *recoverInput) (*recoveryOutput, error) {
+func (a *API) startRecovery(ctx context.Context, user uuid.UUID, in *recoverInput) (*onceOutput[Recovery], error) {
 	endpointID := uuid.UUID(in.ID)
 	var row db.Recovery
-	err := pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return err
-		}
-		oldest, err := q.OldestKept(ctx)
-		if err != nil {
-			return fmt.Errorf("look up retention: %w", err)
-		}
-		since, until, err := recoveryRange(in.Body, oldest, time.Now())
-		if err != nil {
-			return err
-		}
-		unfinished, err := q.UnfinishedRecovery(ctx, endpointID)
-		switch {
-		case err == nil:
-			return &conflictError{fmt.Sprintf("recovery %v of this endpoint has not finished: wait for that", unfinished)}
-		case !errors.Is(err, pgx.ErrNoRows):
-			return fmt.Errorf("look for an unfinished one: %w", err)
-		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return fmt.Errorf("make id: %w", err)
-		}
-		row, err = q.InsertRecovery(ctx, db.InsertRecoveryParams{
-			ID: id, EndpointID: endpointID, Since: since, Until: until, Missing: in.Body.Missing, At: delivery.Floor(since),
-		})
-		if err != nil {
-			return fmt.Errorf("insert: %w", err)
-		}
-		return a.audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
-			"recoveryId": id, "since": since, "until": until, "missing": in.Body.Missing,
-		})
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (_ Recovery, err error) {
+		row, err = insertRecovery(ctx, db.New(tx), user, endpointID, in.Body)
+		return shownRecovery(row), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("recover endpoint %v: %w", endpointID, err)
 	}
-	afterCommit(ctx, func() {
+	if out.fresh() {
 		a.log.Info().Stringer("recovery_id", row.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
 			Time("since", row.Since).Time("until", row.Until).Bool("missing", row.Missing).Msg("recovery started")
+	}
+	return out, nil
+}
+
+func insertRecovery(ctx context.Context, q *db.Queries, user, endpointID uuid.UUID, b RecoverBody) (row db.Recovery, err error) {
+	if err := holdActive(ctx, q, user, endpointID); err != nil {
+		return row, err
+	}
+	oldest, err := q.OldestKept(ctx)
+	if err != nil {
+		return row, fmt.Errorf("look up retention: %w", err)
+	}
+	since, until, err := recoveryRange(b, oldest, time.Now())
+	if err != nil {
+		return row, err
+	}
+	unfinished, err := q.UnfinishedRecovery(ctx, endpointID)
+	switch {
+	case err == nil:
+		return row, &conflictError{fmt.Sprintf("recovery %v of this endpoint has not finished: wait for that", unfinished)}
+	case !errors.Is(err, pgx.ErrNoRows):
+		return row, fmt.Errorf("look for an unfinished one: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return row, fmt.Errorf("make id: %w", err)
+	}
+	row, err = q.InsertRecovery(ctx, db.InsertRecoveryParams{
+		ID: id, EndpointID: endpointID, Since: since, Until: until, Missing: b.Missing, At: delivery.Floor(since),
 	})
-	return &recoveryOutput{shownRecovery(row)}, nil
+	if err != nil {
+		return row, fmt.Errorf("insert: %w", err)
+	}
+	return row, audit(ctx, q, user, endpointID, "recovery.started", map[string]any{
+		"recoveryId": id, "since": since, "until": until, "missing": b.Missing,
+	})
 }
 
 // recoveryRange checks a range of time. It ends now at the latest.

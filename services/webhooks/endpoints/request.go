@@ -39,7 +39,8 @@ func (a *API) authenticate(hc huma.Context, next func(huma.Context)) {
 }
 
 // checkRequest holds a request to what huma leaves open: a query that can be
-// read in one way only, and a body that is bounded and strict JSON.
+// read in one way only, a body that is bounded and strict JSON, and an
+// Idempotency-Key that can be one.
 func (a *API) checkRequest(hc huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(hc)
 	// Answers are JSON whatever the request accepts; huma would else take "json" for a media type.
@@ -50,25 +51,42 @@ func (a *API) checkRequest(hc huma.Context, next func(huma.Context)) {
 		webjson.WriteError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if hc.Operation().RequestBody == nil {
+	var body []byte
+	if hc.Operation().RequestBody != nil {
+		var ok bool
+		if body, ok = a.readBody(w, r); !ok {
+			return
+		}
+	}
+	if r.Method != http.MethodPost {
 		next(hc)
 		return
 	}
-	if !isJSON(r.Header.Get("Content-Type")) {
-		webjson.WriteError(w, http.StatusUnsupportedMediaType, "content-type: must be application/json")
-		return
-	}
-	body, ok := webjson.ReadBody(w, r, int64(a.cfg.MaxBodyBytes))
-	if !ok {
-		return
-	}
-	if err := checkJSON(body); err != nil {
+	key, err := readKey(r, body)
+	if err != nil {
 		webjson.WriteError(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	next(huma.WithValue(hc, keyedRequestKey{}, key))
+}
+
+// readBody reads a body, checks it, and puts it back for huma; if it can't be
+// taken, it answers and ok is false.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		webjson.WriteError(w, http.StatusUnsupportedMediaType, "content-type: must be application/json")
+		return nil, false
+	}
+	if body, ok = webjson.ReadBody(w, r, int64(a.cfg.MaxBodyBytes)); !ok {
+		return nil, false
+	}
+	if err := checkJSON(body); err != nil {
+		webjson.WriteError(w, http.StatusBadRequest, err.Error())
+		return nil, false
+	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	next(hc)
+	return body, true
 }
 
 // checkQuery refuses what would be read as something else than was meant.

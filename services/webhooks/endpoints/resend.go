@@ -2,9 +2,9 @@ package endpoints
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,45 +24,50 @@ const publishTimeout = time.Second
 
 // resend makes a delivery due at once. Committed, it will be attempted, whether
 // or not the broker can be told.
-func (a *API) resend(ctx context.Context, user uuid.UUID, in *deliveryInput) (*resendOutput, error) {
+func (a *API) resend(ctx context.Context, user uuid.UUID, in *resendInput) (*onceOutput[Delivery], error) {
 	endpointID, id := uuid.UUID(in.ID), uuid.UUID(in.DeliveryID)
-	out := &resendOutput{}
-	err := pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return err
-		}
-		d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return errNoDelivery
-		case err != nil:
-			return fmt.Errorf("lock: %w", err)
-		case d.LeasedUntil != nil:
-			return errInFlight
-		case !d.HasEvent:
-			return errEventGone
-		}
-		if _, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
-			Ids: []uuid.UUID{id}, Low: id, High: id, Trigger: delivery.TriggerResend,
-		}); err != nil {
-			return fmt.Errorf("renew: %w", err)
-		}
-		if err := a.audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
-			return err
-		}
-		out.Body, err = readDelivery(ctx, q, endpointID, id)
-		return err
+	var resent Delivery
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (_ Delivery, err error) {
+		resent, err = renew(ctx, db.New(tx), user, endpointID, id)
+		return resent, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("resend delivery %v: %w", id, err)
 	}
-	afterCommit(ctx, func() {
-		published := a.publish(ctx, delivery.Delivery{ID: id, EventID: out.Body.EventID, EndpointID: endpointID}.AgainMsg())
-		a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
-			Bool("published", published).Msg("delivery resent")
-	})
+	if !out.fresh() {
+		return out, nil
+	}
+	published := a.publish(ctx, delivery.Delivery{ID: id, EventID: resent.EventID, EndpointID: endpointID, Probe: true}.AgainMsg())
+	a.log.Info().Stringer("delivery_id", id).Stringer("endpoint_id", endpointID).Stringer("user_id", user).
+		Bool("published", published).Msg("delivery resent")
 	return out, nil
+}
+
+// renew makes a delivery pending again and due, and returns it as it is then.
+func renew(ctx context.Context, q *db.Queries, user, endpointID, id uuid.UUID) (none Delivery, err error) {
+	if err := holdActive(ctx, q, user, endpointID); err != nil {
+		return none, err
+	}
+	d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return none, errNoDelivery
+	case err != nil:
+		return none, fmt.Errorf("lock: %w", err)
+	case d.LeasedUntil != nil:
+		return none, errInFlight
+	case !d.HasEvent:
+		return none, errEventGone
+	}
+	if _, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
+		Ids: []uuid.UUID{id}, Low: id, High: id, Trigger: delivery.TriggerResend,
+	}); err != nil {
+		return none, fmt.Errorf("renew: %w", err)
+	}
+	if err := audit(ctx, q, user, endpointID, "delivery.resent", map[string]any{"deliveryId": id}); err != nil {
+		return none, err
+	}
+	return readDelivery(ctx, q, endpointID, id)
 }
 
 // publish tells the broker, and says whether it could.
@@ -77,7 +82,7 @@ func (a *API) publish(ctx context.Context, m *nats.Msg) bool {
 }
 
 // test sends an event that is for one endpoint alone.
-func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*testOutput, error) {
+func (a *API) test(ctx context.Context, user uuid.UUID, in *testInput) (*onceOutput[TestSent], error) {
 	endpointID := uuid.UUID(in.ID)
 	e, err := events.New(user, events.Test, map[string]any{
 		"endpointId": endpointID, "message": "This is a test of your endpoint. Nothing has happened.",
@@ -86,24 +91,26 @@ func (a *API) test(ctx context.Context, user uuid.UUID, in *EndpointPath) (*test
 		return nil, fmt.Errorf("make test event: %w", err)
 	}
 	deliveryID := delivery.ID(e.ID, endpointID)
-	err = pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
+	out, err := once(ctx, a, user, http.StatusAccepted, func(tx pgx.Tx) (sent TestSent, err error) {
 		q := db.New(tx)
 		if err := holdActive(ctx, q, user, endpointID); err != nil {
-			return err
+			return sent, err
 		}
 		if err := outbox.Write(ctx, tx, e); err != nil {
-			return err
+			return sent, err
 		}
-		return a.audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
+		sent = TestSent{EventID: e.ID, DeliveryID: deliveryID}
+		return sent, audit(ctx, q, user, endpointID, "endpoint.tested", map[string]any{"eventId": e.ID, "deliveryId": deliveryID})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("test endpoint %v: %w", endpointID, err)
 	}
-	afterCommit(ctx, func() {
-		a.relay.Nudge()
-		a.log.Info().Stringer("event_id", e.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).Msg("endpoint tested")
-	})
-	return &testOutput{TestSent{EventID: e.ID, DeliveryID: deliveryID}}, nil
+	if !out.fresh() {
+		return out, nil
+	}
+	a.relay.Nudge()
+	a.log.Info().Stringer("event_id", e.ID).Stringer("endpoint_id", endpointID).Stringer("user_id", user).Msg("endpoint tested")
+	return out, nil
 }
 
 // holdActive keeps an endpoint of a user from changing until the transaction
@@ -115,20 +122,6 @@ func holdActive(ctx context.Context, q *db.Queries, user, id uuid.UUID) error {
 		return orNotFound(err)
 	case !e.IsActive:
 		return errInactive
-	}
-	return nil
-}
-
-func (a *API) audit(ctx context.Context, q *db.Queries, user, endpointID uuid.UUID, action string, details map[string]any) error {
-	text, err := json.Marshal(details)
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
-	}
-	err = q.RecordAudit(ctx, db.RecordAuditParams{
-		UserID: user, EndpointID: endpointID, Actor: "user:" + user.String(), Action: action, Details: text,
-	})
-	if err != nil {
-		return fmt.Errorf("audit %s: %w", action, err)
 	}
 	return nil
 }

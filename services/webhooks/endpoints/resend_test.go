@@ -88,7 +88,7 @@ func TestResend(t *testing.T) {
 			if due != 1 || changed != 1 || audited != 1 {
 				t.Errorf("%d due, %d changed, %d audited, want one each", due, changed, audited)
 			}
-			if diff := cmp.Diff([]delivery.Delivery{{ID: d.ID, EventID: d.event.ID, EndpointID: id}}, again(e)); diff != "" {
+			if diff := cmp.Diff([]delivery.Delivery{{ID: d.ID, EventID: d.event.ID, EndpointID: id, Probe: true}}, again(e)); diff != "" {
 				t.Errorf("published: %s", diff)
 			}
 		})

@@ -19,17 +19,17 @@ const queryTimeout = 5 * time.Second
 // routes registers what the API can do. Each route answers 401 without a user, and
 // knows nothing but what belongs to that user.
 func (a *API) routes() error {
+	const endpoint = "/api/webhooks/{id}"
 	limits, err := a.rates()
 	if err != nil {
 		return err
 	}
-	const endpoint = "/api/webhooks/{id}"
 	register(a, route{
 		method: http.MethodPost, path: "/api/webhooks", id: "createEndpoint", status: http.StatusCreated,
 		summary: "Register an endpoint",
 		about:   "The answer holds the signing secret. It is shown this once: keep it, or repeat the request with the same Idempotency-Key within 24 h.",
-		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests},
 		limit:   limits.create,
+		errors:  []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
 	}, a.create)
 	register(a, route{
 		method: http.MethodGet, path: "/api/webhooks", id: "listEndpoints", status: http.StatusOK,
@@ -42,6 +42,13 @@ func (a *API) routes() error {
 		errors:  []int{http.StatusNotFound},
 	}, a.get)
 	register(a, route{
+		method: http.MethodPatch, path: endpoint, id: "updateEndpoint", status: http.StatusOK,
+		summary: "Change an endpoint",
+		about: "What is missing stays as it is, null resets what may be null, and to what is no change nothing happens. " +
+			"Changes hold from the next attempt on, also of what is pending.",
+		errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
+	}, a.update)
+	register(a, route{
 		method: http.MethodDelete, path: endpoint, id: "deleteEndpoint", status: http.StatusNoContent,
 		summary: "Delete an endpoint",
 		about:   "Its secrets are deleted and its deliveries that are still pending are given up.",
@@ -52,9 +59,20 @@ func (a *API) routes() error {
 		summary: "Give an endpoint a new secret",
 		about: "Requests are signed with both secrets, an item of webhook-signature each, until the old one ends. " +
 			"X-DevCard-Signature has room for one, and is made with the new secret at once. " +
+			"An asymmetric endpoint gets a new key pair with it, and the old one ends with the old secret. " +
 			"At most three old secrets are valid at once: a further rotation is refused until one has ended, unless overlap=0s ends them all.",
 		errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.rotate)
+	register(a, route{
+		method: http.MethodGet, path: "/api/audit-log", id: "listAuditLog", status: http.StatusOK,
+		summary: "Read the audit log",
+		about:   "Who did what to the caller's endpoints, deleted ones included, newest first. Go on with nextCursor until that is null.",
+	}, a.auditLog)
+	register(a, route{
+		method: http.MethodGet, path: "/api/event-types", id: "listEventTypes", status: http.StatusOK,
+		summary: "List event types",
+		about:   "The types that endpoints can ask for, and webhook.test, with a JSON Schema and an example of what is POSTed.",
+	}, a.eventTypes)
 	a.logRoutes(endpoint, limits)
 	return nil
 }
@@ -70,9 +88,11 @@ type route struct {
 }
 
 // register adds a route. Its handler is called with the user that the request
-// comes from, a bounded context, and input that follows the schema. A POST is done
-// once per Idempotency-Key.
+// comes from, a bounded context, and input that follows the schema.
 func register[I, O any](a *API, r route, handle func(ctx context.Context, user uuid.UUID, in *I) (*O, error)) {
+	if r.limit != nil {
+		r.errors = append(r.errors, http.StatusTooManyRequests)
+	}
 	op := huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: r.about,
 		DefaultStatus: r.status, Responses: errorResponses(append([]int{
@@ -82,20 +102,16 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 		// checkRequest has read the body, within its limit and the server's deadline.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
-	if r.method == http.MethodPost {
-		op.Parameters = append(op.Parameters, keyParam())
-		op.Responses[strconv.Itoa(r.status)] = replayable()
-	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)
+		if r.limit != nil {
+			if wait, ok := r.limit.Allow(user, a.now()); !ok {
+				return nil, a.answer(ctx, r.id, &rateError{wait})
+			}
+		}
 		work, cancel := context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
-		out, err := once(work, a, r, user, func(ctx context.Context) (*O, error) {
-			if err := spend(r.limit, user); err != nil {
-				return nil, err
-			}
-			return handle(ctx, user, in)
-		})
+		out, err := handle(work, user, in)
 		if err != nil {
 			return nil, a.answer(ctx, r.id, err)
 		}

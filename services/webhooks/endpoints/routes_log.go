@@ -27,7 +27,7 @@ func (a *API) logRoutes(endpoint string, limits rates) {
 		about: "Whether it was delivered, was given up or waits, it is due at once; its webhook-id stays. " +
 			"What had ended goes through the whole retry schedule again. What waits for its endpoint may have to wait on. " +
 			"Refused while an attempt is in flight, while the endpoint is disabled, and when its event is no longer kept.",
-		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests},
+		errors: []int{http.StatusNotFound, http.StatusConflict},
 		limit:  limits.resend,
 	}, a.resend)
 	register(a, route{
@@ -37,7 +37,7 @@ func (a *API) logRoutes(endpoint string, limits rates) {
 			"events of the range of types that it asks for, be it that it did not exist then. " +
 			"It goes on in the background, oldest first, at 1,000 deliveries a second at most, together with all other recoveries. " +
 			"An endpoint has one at a time. It ends early if the endpoint is disabled or deleted.",
-		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests},
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType},
 		limit:  limits.recovery,
 	}, a.startRecovery)
 	register(a, route{
@@ -56,7 +56,7 @@ func (a *API) logRoutes(endpoint string, limits rates) {
 		summary: "Send a test event",
 		about: "An event of type webhook.test goes to this endpoint alone, whatever types it asks for, in the way of any other: " +
 			"signed, logged, and retried if it fails. Its data has the members endpointId and message.",
-		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests},
+		errors: []int{http.StatusNotFound, http.StatusConflict},
 		limit:  limits.test,
 	}, a.test)
 	register(a, route{

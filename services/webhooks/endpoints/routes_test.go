@@ -33,12 +33,16 @@ func (s *server) operations() []string {
 var tenancy = map[string]struct {
 	own  int
 	body any
+	memo bool // answered without the database
 }{
 	"POST /api/webhooks":                             {own: 201, body: map[string]any{"url": "https://example.com/", "events": []string{"card.viewed"}}},
 	"GET /api/webhooks":                              {own: 200},
 	"GET /api/webhooks/{id}":                         {own: 200},
 	"DELETE /api/webhooks/{id}":                      {own: 204},
 	"PATCH /api/webhooks/{id}/rotate-secret":         {own: 200},
+	"PATCH /api/webhooks/{id}":                       {own: 200, body: map[string]any{"description": "changed"}},
+	"GET /api/audit-log":                             {own: 200},
+	"GET /api/event-types":                           {own: 200, memo: true},
 	"GET /api/webhooks/{id}/deliveries":              {own: 200},
 	"GET /api/webhooks/{id}/deliveries/{deliveryId}": {own: 200},
 
@@ -146,7 +150,7 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 		{"a route too deep", "GET", "/api/webhooks/" + id + "/nothing", 404, "there is nothing here", ""},
 		{"the library's own page of schemas is off", "GET", "/schemas/Endpoint", 404, "there is nothing here", ""},
 		{"list does not take PUT", "PUT", "/api/webhooks", 405, "this method is not allowed here", "GET, HEAD, POST"},
-		{"endpoint does not take POST", "POST", "/api/webhooks/" + id, 405, "this method is not allowed here", "DELETE, GET, HEAD"},
+		{"endpoint does not take POST", "POST", "/api/webhooks/" + id, 405, "this method is not allowed here", "DELETE, GET, HEAD, PATCH"},
 		{"rotation does not take POST", "POST", "/api/webhooks/" + id + "/rotate-secret", 405, "this method is not allowed here", "PATCH"},
 		{"docs don't take POST", "POST", "/docs", 405, "this method is not allowed here", "GET, HEAD"},
 	}

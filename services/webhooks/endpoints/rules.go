@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,4 +55,79 @@ func parseOverlap(s string, usual time.Duration) (time.Duration, error) {
 func invalidURL(err error) error {
 	rule, _ := strings.CutPrefix(err.Error(), "url: ")
 	return invalid("url", rule)
+}
+
+// Bounds of a retry schedule.
+const (
+	maxSteps     = 20                 // endpoints.retry_schedule
+	minPause     = time.Second        // a receiver that failed needs a moment
+	maxPause     = 24 * time.Hour     // so that what fails is tried daily at least
+	maxPausesSum = 7 * 24 * time.Hour // well within the time that events are kept
+)
+
+// checkSchedule reads a retry schedule, in milliseconds. It is nil for nil, and
+// not for an empty list: that is no retries at all.
+func checkSchedule(list []string) ([]int32, error) {
+	if list == nil {
+		return nil, nil
+	}
+	if len(list) > maxSteps { // a PATCH's schema does not say so
+		return nil, invalid("retrySchedule", fmt.Sprintf("must have at most %d entries", maxSteps))
+	}
+	schedule := make([]int32, len(list))
+	var sum time.Duration
+	for i, text := range list {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < minPause || d > maxPause || d%time.Millisecond != 0 {
+			return nil, invalid(fmt.Sprintf("retrySchedule[%d]", i), "must be a duration from 1s to 24h in whole milliseconds, such as 30s or 1h30m")
+		}
+		sum += d
+		schedule[i] = int32(d.Milliseconds())
+	}
+	if sum > maxPausesSum {
+		return nil, invalid("retrySchedule", "must be at most 168h in all")
+	}
+	return schedule, nil
+}
+
+// shownSchedule is the inverse of checkSchedule.
+func shownSchedule(ms []int32) []string {
+	if ms == nil {
+		return nil
+	}
+	list := make([]string, len(ms))
+	for i, n := range ms {
+		list[i] = shownDuration(time.Duration(n) * time.Millisecond)
+	}
+	return list
+}
+
+// shownDuration writes a duration without the units that are zero: 5m, not 5m0s.
+func shownDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Bounds of a secret of the caller's, in bytes (Standard Webhooks).
+const (
+	minSecret    = 24
+	maxSecret    = 64
+	secretPrefix = "whsec_"
+)
+
+// secretKey reads a secret of the caller's: the key is what stands in base64
+// after whsec_.
+func secretKey(text string) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(text, secretPrefix)
+	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if !ok || err != nil || len(key) < minSecret || len(key) > maxSecret || strings.ContainsAny(encoded, "\r\n") {
+		return nil, invalid("secret", fmt.Sprintf("must be %s and the base64 of %d to %d bytes, with its padding", secretPrefix, minSecret, maxSecret))
+	}
+	return key, nil
 }

@@ -260,7 +260,7 @@ func TestStoreWithoutHTTP(t *testing.T) {
 	for name, err := range map[string]error{
 		"get":    func() error { _, err := store.Get(ctx, alice, uuid.New()); return err }(),
 		"delete": store.Delete(ctx, alice, uuid.New()),
-		"rotate": func() error { _, err := store.Rotate(ctx, alice, uuid.New(), 0); return err }(),
+		"rotate": func() error { _, _, err := store.Rotate(ctx, alice, uuid.New(), 0); return err }(),
 	} {
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s of nothing: %v", name, err)

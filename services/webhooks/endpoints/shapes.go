@@ -12,6 +12,7 @@ import (
 // requests to them; rules.go has the rules that a tag can't say.
 
 type createInput struct {
+	KeyHeader
 	Body NewEndpointBody
 }
 
@@ -20,33 +21,80 @@ type NewEndpointBody struct {
 	URL         string   `json:"url" minLength:"1" maxLength:"2048" doc:"Where deliveries are POSTed to: an absolute https URL of at most 2048 bytes in printable ASCII, without user info and fragment, on port 443 or 80, at a public address. Plain http and other addresses must be allowed in the configuration." example:"https://example.com/webhooks/cardwire"`
 	Events      []string `json:"events" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"The event types that the endpoint gets, each once: types that this service knows." example:"card.viewed,contact.saved"`
 	Description string   `json:"description,omitempty" maxLength:"256" doc:"One line for the owner to know the endpoint by." example:"Production CRM"`
+	Secret      string   `json:"secret,omitempty" writeOnly:"true" minLength:"38" maxLength:"94" doc:"A signing secret that you have already: whsec_ and the base64 of 24 to 64 bytes, which are the key. If missing, a fresh one is made." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="`
+	Asymmetric  bool     `json:"asymmetric,omitempty" doc:"Whether requests are signed by an ed25519 key too (v1a, an item of webhook-signature): whoever verifies needs no secret, only publicKey of the answer." example:"true"`
+
+	MaxInFlight   *int32   `json:"maxInFlight,omitempty" nullable:"true" minimum:"1" maximum:"100" doc:"Most attempts at once, of each deliverer; null for the deliverer's setting." example:"10"`
+	RateLimit     *int32   `json:"rateLimit,omitempty" nullable:"true" minimum:"1" maximum:"1000" doc:"Most attempts begun per second, of each deliverer; null for no limit." example:"50"`
+	RetrySchedule []string `json:"retrySchedule,omitempty" nullable:"true" maxItems:"20" maxLength:"32" doc:"Pauses after the first, second, … failure, each 1s to 24h in whole milliseconds and 168h in all; empty for a single attempt, null for the deliverer's setting." example:"30s,5m,1h30m"`
+}
+
+type updateInput struct {
+	EndpointPath
+	Body UpdateBody
+}
+
+// An UpdateBody is what changes of an endpoint: what is missing stays as it is.
+type UpdateBody struct {
+	URL           Optional[string]   `json:"url" required:"false" minLength:"1" maxLength:"2048" doc:"As in a registration. Another URL begins anew: what is known of failures is forgotten." example:"https://example.com/webhooks/cardwire"`
+	Events        Optional[[]string] `json:"events" required:"false" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"As in a registration: all the event types that the endpoint gets from now on." example:"card.viewed,contact.saved"`
+	Description   Optional[string]   `json:"description" required:"false" nullable:"true" maxLength:"256" doc:"As in a registration; null for none." example:"Production CRM"`
+	IsActive      Optional[bool]     `json:"isActive" required:"false" doc:"false disables the endpoint: what is pending is given up, and nothing is kept for it. true enables it again, whyever it was disabled." example:"true"`
+	Asymmetric    Optional[bool]     `json:"asymmetric" required:"false" doc:"true makes a key pair beside the current secret, unless there is one; false drops it, at once." example:"true"`
+	MaxInFlight   Optional[int32]    `json:"maxInFlight" required:"false" nullable:"true" minimum:"1" maximum:"100" doc:"Most attempts at once, of each deliverer; null for the deliverer's setting." example:"10"`
+	RateLimit     Optional[int32]    `json:"rateLimit" required:"false" nullable:"true" minimum:"1" maximum:"1000" doc:"Most attempts begun per second, of each deliverer; null for no limit." example:"50"`
+	RetrySchedule Optional[[]string] `json:"retrySchedule" required:"false" nullable:"true" maxItems:"20" maxLength:"32" doc:"Pauses after the first, second, … failure, each 1s to 24h in whole milliseconds and 168h in all; empty for a single attempt, null for the deliverer's setting." example:"30s,5m,1h30m"`
+}
+
+// TransformSchema says that there must be a member.
+func (UpdateBody) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	one := 1
+	s.MinProperties = &one
+	return s
 }
 
 // An Endpoint as its owner sees it. There is never a secret in it.
 type Endpoint struct {
-	ID             uuid.UUID `json:"id" format:"uuid" doc:"Time-ordered id." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
-	URL            string    `json:"url" format:"uri" maxLength:"2048" doc:"Where deliveries are POSTed to, in normalized form." example:"https://example.com/webhooks/cardwire"`
-	Events         []string  `json:"events" nullable:"false" minItems:"1" maxItems:"20" doc:"The event types that the endpoint gets." example:"card.viewed,contact.saved"`
-	Description    string    `json:"description" maxLength:"256" doc:"The owner's words, or empty." example:"Production CRM"`
-	IsActive       bool      `json:"isActive" doc:"Whether deliveries are made. False once the endpoint is disabled." example:"true"`
-	DisabledReason *string   `json:"disabledReason" enum:"gone,failing,owner" doc:"Why deliveries are not made, or null: it answered 410 Gone, it failed for long, or its owner disabled it."`
-	CreatedAt      time.Time `json:"createdAt" doc:"When it was registered." example:"2026-08-01T09:30:00.123456Z"`
-	UpdatedAt      time.Time `json:"updatedAt" doc:"When it, or its secret, was last changed." example:"2026-08-02T17:45:10.654321Z"`
+	ID             uuid.UUID  `json:"id" format:"uuid" doc:"Time-ordered id." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
+	URL            string     `json:"url" format:"uri" maxLength:"2048" doc:"Where deliveries are POSTed to, in normalized form." example:"https://example.com/webhooks/cardwire"`
+	Events         []string   `json:"events" nullable:"false" minItems:"1" maxItems:"20" doc:"The event types that the endpoint gets." example:"card.viewed,contact.saved"`
+	Description    string     `json:"description" maxLength:"256" doc:"The owner's words, or empty." example:"Production CRM"`
+	IsActive       bool       `json:"isActive" doc:"Whether deliveries are made. False once the endpoint is disabled." example:"true"`
+	DisabledReason *string    `json:"disabledReason" enum:"gone,failing,owner" doc:"Why deliveries are not made, or null: it answered 410 Gone, it failed for long, or its owner disabled it."`
+	DisabledAt     *time.Time `json:"disabledAt" doc:"Since when deliveries are not made, or null."`
+	MaxInFlight    *int32     `json:"maxInFlight" minimum:"1" maximum:"100" doc:"Most attempts at once, of each deliverer; null for the deliverer's setting." example:"10"`
+	RateLimit      *int32     `json:"rateLimit" minimum:"1" maximum:"1000" doc:"Most attempts begun per second, of each deliverer; null for no limit." example:"50"`
+	RetrySchedule  []string   `json:"retrySchedule" nullable:"true" maxItems:"20" maxLength:"32" doc:"Pauses after the first, second, … failure, each 1s to 24h in whole milliseconds and 168h in all; empty for a single attempt, null for the deliverer's setting." example:"30s,5m,1h30m"`
+	PublicKey      *string    `json:"publicKey" minLength:"49" maxLength:"49" pattern:"^whpk_[A-Za-z0-9+/]{43}=$" doc:"The key that verifies v1a signatures: whpk_ and the base64 of its 32 bytes; null if the endpoint is not asymmetric. That of before a rotation is no longer shown." example:"whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="`
+	CreatedAt      time.Time  `json:"createdAt" doc:"When it was registered." example:"2026-08-01T09:30:00.123456Z"`
+	UpdatedAt      time.Time  `json:"updatedAt" doc:"When it, or its secret, was last changed." example:"2026-08-02T17:45:10.654321Z"`
 }
 
 // TransformSchema makes the example one of an active endpoint.
 func (Endpoint) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
-	return exampleNull(s, "disabledReason")
+	return exampleNull(s, "disabledReason", "disabledAt")
 }
 
 // CreatedEndpoint is the one answer that shows the secret of a new endpoint.
 type CreatedEndpoint struct {
 	Endpoint
-	Secret string `json:"secret" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"Key of the signatures, shown this once. The key is these 64 characters, not the bytes they spell; for a Standard Webhooks library, give it whsec_ and the base64 of the characters." example:"3f1c9a5be07d42684b9c0f7a1d2e8c563f1c9a5be07d42684b9c0f7a1d2e8c56"`
+	Secret string `json:"secret" minLength:"38" maxLength:"94" pattern:"^([0-9a-f]{64}|whsec_[A-Za-z0-9+/]{32,86}={0,2})$" doc:"Key of the signatures, shown this once. If it is 64 hex characters, the key is these characters, not the bytes they spell; for a Standard Webhooks library, give it whsec_ and the base64 of the characters. If it was given, it is as it was given." example:"3f1c9a5be07d42684b9c0f7a1d2e8c563f1c9a5be07d42684b9c0f7a1d2e8c56"`
 }
 
-type createOutput struct {
-	Body CreatedEndpoint
+// UpdatedEndpoint is the answer to a change.
+type UpdatedEndpoint struct {
+	Endpoint
+	Missed *Missed `json:"missed" doc:"What to do about the time when the endpoint was disabled; null unless this enabled it."`
+}
+
+// Missed says since when an endpoint got nothing, and how to make up for it.
+type Missed struct {
+	Since   time.Time `json:"since" doc:"When it was disabled. What happened since was never sent to it; what was pending then, of earlier events, was given up." example:"2026-08-02T17:45:10.654321Z"`
+	Recover string    `json:"recover" format:"uri-reference" maxLength:"128" doc:"The path to POST {\"since\": …} to, with this since and, for what was never sent, \"missing\": true." example:"/api/webhooks/01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35/recover"`
+}
+
+type updateOutput struct {
+	Body UpdatedEndpoint
 }
 
 type listInput struct {
@@ -75,9 +123,10 @@ type rotateInput struct {
 
 // RotatedSecret is the one answer that shows a rotated secret.
 type RotatedSecret struct {
-	ID      uuid.UUID `json:"id" format:"uuid" doc:"Id of the endpoint." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
-	Secret  string    `json:"secret" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"The new secret, shown this once." example:"8c563f1c9a5be07d42684b9c0f7a1d2e8c563f1c9a5be07d42684b9c0f7a1d2e"`
-	Message string    `json:"message" maxLength:"256" doc:"What becomes of the old secret, in a sentence." example:"The old secret stays valid until 2026-08-03T17:45:10Z."`
+	ID        uuid.UUID `json:"id" format:"uuid" doc:"Id of the endpoint." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
+	Secret    string    `json:"secret" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"The new secret, shown this once." example:"8c563f1c9a5be07d42684b9c0f7a1d2e8c563f1c9a5be07d42684b9c0f7a1d2e"`
+	PublicKey *string   `json:"publicKey" minLength:"49" maxLength:"49" pattern:"^whpk_[A-Za-z0-9+/]{43}=$" doc:"The new public key, or null if the endpoint is not asymmetric." example:"whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="`
+	Message   string    `json:"message" maxLength:"256" doc:"What becomes of the old secret, in a sentence." example:"The old secret stays valid until 2026-08-03T17:45:10Z."`
 }
 
 type rotateOutput struct {

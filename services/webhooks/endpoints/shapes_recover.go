@@ -6,8 +6,10 @@ import (
 	"github.com/google/uuid"
 )
 
-type resendOutput struct {
-	Body Delivery
+type resendInput struct {
+	KeyHeader
+	EndpointPath
+	DeliveryID ID `path:"deliveryId" format:"uuid" doc:"Id of the delivery." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
 }
 
 // TestSent says what to look for in the log.
@@ -16,11 +18,13 @@ type TestSent struct {
 	DeliveryID uuid.UUID `json:"deliveryId" format:"uuid" doc:"Its delivery, which is there within moments." example:"01980d90-1f2a-7b4c-8d5e-6f708192a3b4"`
 }
 
-type testOutput struct {
-	Body TestSent
+type testInput struct {
+	KeyHeader
+	EndpointPath
 }
 
 type recoverInput struct {
+	KeyHeader
 	EndpointPath
 	Body RecoverBody
 }

@@ -2,15 +2,15 @@ package endpoints
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -29,17 +29,11 @@ var (
 	errSecret = errors.New("secret")
 )
 
-// keepOldSecrets is how many rotated secrets may be valid beside the current
-// one. Each is a signature in every request's headers. To rotate again before
-// one of them has ended would break the promise of its overlap, so it is
-// refused, unless the caller ends them all.
-const keepOldSecrets = 3
-
 // A Store keeps endpoints and their secrets in PostgreSQL. Secrets are
 // encrypted, with the endpoint's id as associated data, before they go there.
 // It is safe for concurrent use, by any number of processes.
 type Store struct {
-	DB     Database
+	DB     *pgxpool.Pool
 	Keyset *secrets.Keyset
 	// MaxPerUser is the most endpoints that one user may have, deleted ones
 	// aside; 0 is no limit.
@@ -53,45 +47,97 @@ type NewEndpoint struct {
 	URL         string
 	Events      []string // at least one
 	Description string   // at most 256 characters
+	Secret      string   // as secretKey takes it; empty makes a fresh one
+	Asymmetric  bool     // whether it gets a key pair too
+
+	MaxInFlight   *int32  // 1 to 100
+	RateLimit     *int32  // 1 to 1000
+	RetrySchedule []int32 // see checkSchedule
 }
 
-// Create registers an endpoint with a fresh secret, which it returns in the
-// clear: 64 hex characters. It returns ErrTooMany if the user has MaxPerUser
-// already, however many call it at once.
-func (s Store) Create(ctx context.Context, n NewEndpoint) (endpoint db.Endpoint, secret string, err error) {
+// A Keyed endpoint is one with what its owner may see of its keys.
+type Keyed struct {
+	db.Endpoint
+	PublicKey ed25519.PublicKey // nil if it has no key pair
+}
+
+// Create registers an endpoint, and returns it with its secret in the form to
+// give to its owner: n.Secret, or 64 hex characters. It returns ErrTooMany if the
+// user has MaxPerUser already, however many call it at once.
+func (s Store) Create(ctx context.Context, n NewEndpoint) (endpoint Keyed, secret string, err error) {
 	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := q.LockCreation(ctx, n.UserID); err != nil {
-			return fmt.Errorf("lock: %w", err)
-		}
-		id, err := uuid.NewV7() // under the lock, so that ids sort as endpoints are made
-		if err != nil {
-			return fmt.Errorf("make id: %w", err)
-		}
-		endpoint, err = q.InsertEndpoint(ctx, db.InsertEndpointParams{
-			ID: id, UserID: n.UserID, Url: n.URL, Events: n.Events, Description: n.Description,
-			MaxEndpoints: int32(s.MaxPerUser),
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrTooMany
-		}
-		if err != nil {
-			return fmt.Errorf("insert: %w", err)
-		}
-		secret, err = s.addSecret(ctx, q, id)
+		endpoint, secret, err = s.create(ctx, db.New(tx), n)
 		return err
 	})
 	if err != nil {
-		return db.Endpoint{}, "", fmt.Errorf("create endpoint of user %v: %w", n.UserID, err)
+		return Keyed{}, "", err
+	}
+	return endpoint, secret, nil
+}
+
+// create is Create in a transaction of the caller's.
+func (s Store) create(ctx context.Context, q *db.Queries, n NewEndpoint) (endpoint Keyed, secret string, err error) {
+	wrap := func(err error) (Keyed, string, error) {
+		return Keyed{}, "", fmt.Errorf("create endpoint of user %v: %w", n.UserID, err)
+	}
+	if err := q.LockCreation(ctx, n.UserID); err != nil {
+		return wrap(fmt.Errorf("lock: %w", err))
+	}
+	id, err := uuid.NewV7() // under the lock, so that ids sort as endpoints are made
+	if err != nil {
+		return wrap(fmt.Errorf("make id: %w", err))
+	}
+	endpoint.Endpoint, err = q.InsertEndpoint(ctx, db.InsertEndpointParams{
+		ID: id, UserID: n.UserID, Url: n.URL, Events: n.Events, Description: n.Description,
+		MaxInFlight: n.MaxInFlight, RateLimit: n.RateLimit, RetrySchedule: n.RetrySchedule,
+		MaxEndpoints: int32(s.MaxPerUser),
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return wrap(ErrTooMany)
+	}
+	if err != nil {
+		return wrap(fmt.Errorf("insert: %w", err))
+	}
+	if secret, endpoint.PublicKey, err = s.addSecret(ctx, q, id, n.Secret, n.Asymmetric); err != nil {
+		return wrap(err)
+	}
+	if err := audit(ctx, q, n.UserID, id, "endpoint.created", created(endpoint)); err != nil {
+		return wrap(err)
 	}
 	return endpoint, secret, nil
 }
 
 // List returns a user's endpoints, newest first, at most limit.
-func (s Store) List(ctx context.Context, userID uuid.UUID, limit int) ([]db.Endpoint, error) {
-	list, err := db.New(s.DB).ListEndpoints(ctx, db.ListEndpointsParams{UserID: userID, MaxRows: int32(limit)})
+func (s Store) List(ctx context.Context, userID uuid.UUID, limit int) ([]Keyed, error) {
+	q := db.New(s.DB)
+	rows, err := q.ListEndpoints(ctx, db.ListEndpointsParams{UserID: userID, MaxRows: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints of user %v: %w", userID, err)
+	}
+	list, err := keyed(ctx, q, rows...)
+	if err != nil {
+		return nil, fmt.Errorf("list endpoints of user %v: %w", userID, err)
+	}
+	return list, nil
+}
+
+// keyed looks up the public keys of endpoints.
+func keyed(ctx context.Context, q *db.Queries, rows ...db.Endpoint) ([]Keyed, error) {
+	ids := make([]uuid.UUID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	keys, err := q.PublicKeys(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read public keys: %w", err)
+	}
+	byID := make(map[uuid.UUID][]byte, len(keys))
+	for _, k := range keys {
+		byID[k.EndpointID] = k.PublicKey
+	}
+	list := make([]Keyed, len(rows))
+	for i, row := range rows {
+		list[i] = Keyed{row, byID[row.ID]}
 	}
 	return list, nil
 }
@@ -106,85 +152,25 @@ func (s Store) Get(ctx context.Context, userID, id uuid.UUID) (db.Endpoint, erro
 }
 
 // Delete marks an endpoint of a user as deleted and deletes its secrets, or
-// returns ErrNotFound. Its pending deliveries end at their next claim.
+// returns ErrNotFound. The deliverers end its pending deliveries.
 func (s Store) Delete(ctx context.Context, userID, id uuid.UUID) error {
 	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if _, err := q.MarkEndpointDeleted(ctx, db.MarkEndpointDeletedParams{ID: id, UserID: userID}); err != nil {
 			return orNotFound(err)
 		}
-		return q.DeleteEndpointSecrets(ctx, id)
+		if err := q.DeleteEndpointSecrets(ctx, id); err != nil {
+			return fmt.Errorf("delete secrets: %w", err)
+		}
+		if err := q.MarkEnding(ctx, id); err != nil {
+			return fmt.Errorf("end deliveries: %w", err)
+		}
+		return audit(ctx, q, userID, id, "endpoint.deleted", nil)
 	})
 	if err != nil {
 		return fmt.Errorf("delete endpoint %v: %w", id, err)
 	}
 	return nil
-}
-
-// Rotate gives an endpoint of a user a new secret, which it returns in the
-// clear, or returns ErrNotFound. What was valid before ends after overlap, or
-// at once if that is 0. It returns ErrManySecrets if that would leave more old
-// secrets valid than may be.
-func (s Store) Rotate(ctx context.Context, userID, id uuid.UUID, overlap time.Duration) (secret string, err error) {
-	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if _, err := q.TouchEndpoint(ctx, db.TouchEndpointParams{ID: id, UserID: userID}); err != nil {
-			return orNotFound(err)
-		}
-		if err := q.ExpireEndpointSecrets(ctx, db.ExpireEndpointSecretsParams{EndpointID: id, Overlap: overlap.Seconds()}); err != nil {
-			return fmt.Errorf("expire old secrets: %w", err)
-		}
-		active, err := q.ActiveEndpointSecrets(ctx, id)
-		if err != nil {
-			return fmt.Errorf("read secrets: %w", err)
-		}
-		if overlap > 0 && len(active) > keepOldSecrets {
-			return ErrManySecrets
-		}
-		if secret, err = s.addSecret(ctx, q, id); err != nil {
-			return err
-		}
-		return q.PruneEndpointSecrets(ctx, db.PruneEndpointSecretsParams{EndpointID: id, Keep: keepOldSecrets})
-	})
-	if err != nil {
-		return "", fmt.Errorf("rotate secret of endpoint %v: %w", id, err)
-	}
-	return secret, nil
-}
-
-// Secrets returns the secrets in the clear that deliveries to an endpoint are
-// signed with now, the current one first. It does not ask whose endpoint it is:
-// no answer of the API contains them.
-func (s Store) Secrets(ctx context.Context, id uuid.UUID) ([]string, error) {
-	rows, err := db.New(s.DB).ActiveEndpointSecrets(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("read secrets of endpoint %v: %w", id, err)
-	}
-	list := make([]string, len(rows))
-	for i, row := range rows {
-		plain, err := s.Keyset.Open(id, row.Ciphertext)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errSecret, err)
-		}
-		list[i] = string(plain)
-	}
-	return list, nil
-}
-
-func (s Store) addSecret(ctx context.Context, q *db.Queries, endpointID uuid.UUID) (string, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return "", fmt.Errorf("make id: %w", err)
-	}
-	secret := signing.NewSecret()
-	sealed, err := s.Keyset.Seal(endpointID, []byte(secret))
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", errSecret, err)
-	}
-	if err := q.InsertEndpointSecret(ctx, db.InsertEndpointSecretParams{ID: id, EndpointID: endpointID, Ciphertext: sealed}); err != nil {
-		return "", fmt.Errorf("insert secret: %w", err)
-	}
-	return secret, nil
 }
 
 func orNotFound(err error) error {

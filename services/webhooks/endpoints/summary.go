@@ -64,7 +64,7 @@ func (a *API) summary(ctx context.Context, user uuid.UUID, in *EndpointPath) (*s
 	if err != nil {
 		return nil, fmt.Errorf("summarize deliveries of endpoint %v: %w", endpoint.ID, err)
 	}
-	took, err := q.AttemptDurations(ctx, db.AttemptDurationsParams{EndpointID: endpoint.ID, Low: low, MaxDeliveries: maxSummarizedTook})
+	took, err := durations(ctx, q, endpoint.ID, low)
 	if err != nil {
 		return nil, fmt.Errorf("summarize attempts of endpoint %v: %w", endpoint.ID, err)
 	}
@@ -81,6 +81,15 @@ func (a *API) summary(ctx context.Context, user uuid.UUID, in *EndpointPath) (*s
 	}
 	s.setState(endpoint, state)
 	return &summaryOutput{s}, nil
+}
+
+// durations summarizes the attempts of the newest deliveries from an id on.
+func durations(ctx context.Context, q *db.Queries, endpointID, low uuid.UUID) (db.AttemptDurationsRow, error) {
+	ids, err := q.NewestDeliveries(ctx, db.NewestDeliveriesParams{EndpointID: endpointID, Low: low, MaxRows: maxSummarizedTook})
+	if err != nil || len(ids) == 0 {
+		return db.AttemptDurationsRow{}, err
+	}
+	return q.AttemptDurations(ctx, db.AttemptDurationsParams{Ids: ids, Low: ids[len(ids)-1], High: ids[0]})
 }
 
 // setState says how the endpoint fares, by what matters most.

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
@@ -136,7 +137,7 @@ func (f *FanOut) publish(ctx context.Context, items []*item) (done bool) {
 	var msgs []*nats.Msg
 	for _, it := range items {
 		for _, endpointID := range it.matches {
-			d := delivery.Delivery{ID: delivery.ID(it.event.ID, endpointID), EventID: it.event.ID, EndpointID: endpointID}
+			d := delivery.Delivery{ID: delivery.ID(it.event.ID, endpointID), EventID: it.event.ID, EndpointID: endpointID, Probe: it.event.Type == events.Test}
 			msgs = append(msgs, d.FirstMsg())
 		}
 	}
