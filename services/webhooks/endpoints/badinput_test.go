@@ -110,6 +110,7 @@ func TestBadBodies(t *testing.T) {
 		{"an event that is an array", body("events", `[["card.viewed"],["card.viewed"]]`), 400, "events[0]: must be a string; events[1]: must be a string"},
 		{"an event that is an object", body("events", `[{},{}]`), 400, "events[0]: must be a string"},
 		{"an event unknown", body("events", `["card.viewed","card.deleted"]`), 400, `events[1]: "card.deleted" is not known; known are card.viewed, contact.saved, endpoint.disabled, message.attempt.exhausted, message.attempt.recovered`},
+		{"the event of tests", body("events", `["card.viewed","webhook.test"]`), 400, `events[1]: "webhook.test" can't be asked for: it is sent by POST /api/webhooks/{id}/test alone`},
 		{"an event twice", body("events", `["card.viewed","contact.saved","card.viewed"]`), 400, `events[2]: "card.viewed" is there twice`},
 		{"an event empty", body("events", `[""]`), 400, "events[0]: must be an event type"},
 		{"an event in capitals", body("events", `["Card.Viewed"]`), 400, "events[0]: must be an event type"},

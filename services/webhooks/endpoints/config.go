@@ -20,7 +20,7 @@ type Config struct {
 	SecretOverlap    time.Duration `env:"SECRET_OVERLAP" default:"24h" help:"How long a secret stays valid after it was rotated, unless the caller says (0s to 168h)."`
 
 	MaxEndpoints   int            `env:"MAX_ENDPOINTS" default:"5" help:"Most endpoints of one user (1 to 1000)."`
-	EventTypesFile string         `name:"event-types-file" env:"EVENT_TYPES_FILE" help:"JSON file with the event types that endpoints can ask for: an array of at most 32 objects with name, description, schema and example. Empty stands for card.viewed and contact.saved. Cardwire's own types are added."`
+	EventTypesFile string         `name:"event-types-file" env:"EVENT_TYPES_FILE" help:"JSON file with the event types that endpoints can ask for: an array of 1 to 200 objects with name, description, schema (of the event's data) and example (a whole body). Empty stands for card.viewed and contact.saved. Types that Cardwire itself publishes are added if it does not define them."`
 	AllowCIDRs     []netip.Prefix `name:"allow-cidrs" env:"ALLOW_CIDRS" help:"Networks that endpoints may be in although they are not public, such as 10.1.0.0/16; also by plain http. The same as the deliverer has."`
 	MaxBodyBytes   int            `name:"max-body-bytes" env:"MAX_BODY_BYTES" default:"65536" help:"Largest body of a request to the endpoints API (1024 to 1048576 bytes)."`
 

@@ -71,7 +71,7 @@ func (a *API) routes() error {
 	register(a, route{
 		method: http.MethodGet, path: "/api/event-types", id: "listEventTypes", status: http.StatusOK,
 		summary: "List event types",
-		about:   "The types that endpoints can ask for, and webhook.test, with a JSON Schema and an example of what is POSTed.",
+		about:   "The types that endpoints can ask for, and webhook.test, in the order of EVENT_TYPES_FILE, each with a JSON Schema of its data and an example of what is POSTed.",
 	}, a.eventTypes)
 	a.logRoutes(endpoint, limits)
 	return nil

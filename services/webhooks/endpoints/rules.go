@@ -13,14 +13,22 @@ import (
 
 const eventTypeRule = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots"
 
+// maxListed is how many known types the error for an unknown one lists: more
+// than that is no sentence.
+const maxListed = 20
+
 // checkEvents holds a list of event types to what its schema can't say: each is
-// a type, is among known, and is there once.
+// a type, is among known, and is there once. webhook.test can't be asked for.
 func checkEvents(list, known []string) error {
 	for i, t := range list {
 		field := fmt.Sprintf("events[%d]", i)
 		switch {
 		case events.ValidateType(t) != nil:
 			return invalid(field, eventTypeRule)
+		case t == events.Test:
+			return invalid(field, fmt.Sprintf("%q can't be asked for: it is sent by POST /api/webhooks/{id}/test alone", t))
+		case !slices.Contains(known, t) && len(known) > maxListed:
+			return invalid(field, fmt.Sprintf("%q is not known; GET /api/event-types lists those that are", t))
 		case !slices.Contains(known, t):
 			return invalid(field, fmt.Sprintf("%q is not known; known are %s", t, strings.Join(known, ", ")))
 		case slices.Contains(list[:i], t):
