@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cardwire/cardwire/services/internal/clientrate"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -35,7 +36,7 @@ var errKeyUsed = &conflictError{headerKey + ": was used within the last 24 h for
 // KeyHeader is the part of a POST that makes it safe to repeat. It is read by
 // checkRequest, and stands in inputs for the document.
 type KeyHeader struct {
-	Key string `header:"Idempotency-Key" maxLength:"255" doc:"Makes it safe to repeat the request: whatever has the same key within 24 h is answered as the first was and does nothing more, or with 409 if it is another request. 1 to 255 printable ASCII characters, best a fresh UUID." example:"3f2b8f2e-6f0a-4d0e-9a53-0d6ab2a3c1de"`
+	Key string `header:"Idempotency-Key" maxLength:"255" doc:"Makes it safe to repeat the request: whatever has the same key within 24 h is answered as the first was and does nothing more, or with 409 if it is another request. 1 to 255 printable ASCII characters without spaces, best a fresh UUID." example:"3f2b8f2e-6f0a-4d0e-9a53-0d6ab2a3c1de"`
 }
 
 // A onceOutput is the answer to a POST, now or for its repeat.
@@ -61,8 +62,9 @@ func (Reply[T]) Schema(r huma.Registry) *huma.Schema {
 
 // A keyedRequest is what checkRequest found out about a POST.
 type keyedRequest struct {
-	key  string // empty: it has none
-	hash [sha256.Size]byte
+	key   string // empty: it has none
+	hash  [sha256.Size]byte
+	limit *clientrate.Keyed[uuid.UUID] // of its route
 }
 
 type keyedRequestKey struct{}
@@ -81,8 +83,8 @@ func readKey(r *http.Request, body []byte) (keyedRequest, error) {
 		return keyedRequest{}, invalid(headerKey, fmt.Sprintf("must have 1 to %d characters", maxKey))
 	}
 	for i := range len(values[0]) {
-		if c := values[0][i]; c < ' ' || c > '~' {
-			return keyedRequest{}, invalid(headerKey, "must be printable ASCII")
+		if c := values[0][i]; c <= ' ' || c > '~' {
+			return keyedRequest{}, invalid(headerKey, "must be printable ASCII without spaces")
 		}
 	}
 	h := sha256.New()
@@ -97,10 +99,16 @@ func readKey(r *http.Request, body []byte) (keyedRequest, error) {
 // what work returns. If the request has an Idempotency-Key, the answer is kept
 // with it in the same transaction: for 24 h, requests of the same user with the
 // same key get it again and do nothing, or errKeyUsed if they differ. Those that
-// come meanwhile wait. What fails keeps nothing.
+// come meanwhile wait. What fails keeps nothing. Work costs one request of the
+// user's rate, an answer that is given again none: beyond it, the error is a *rateError.
 func once[T any](ctx context.Context, a *API, user uuid.UUID, status int, work func(pgx.Tx) (T, error)) (*onceOutput[T], error) {
 	request, _ := ctx.Value(keyedRequestKey{}).(keyedRequest)
 	out := &onceOutput[T]{Status: status}
+	if request.key == "" { // a flood of these must not reach the database
+		if err := a.spend(request.limit, user); err != nil {
+			return nil, err
+		}
+	}
 	err := pgx.BeginFunc(ctx, a.store.DB, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if request.key != "" {
@@ -111,6 +119,9 @@ func once[T any](ctx context.Context, a *API, user uuid.UUID, status int, work f
 			if before != nil {
 				out.Status, out.Body.raw, out.Replayed = int(before.Status), before.Answer, "true"
 				return nil
+			}
+			if err := a.spend(request.limit, user); err != nil {
+				return err
 			}
 		}
 		value, err := work(tx)

@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -31,6 +32,27 @@ func (a *API) rates() (l rates, err error) {
 		}
 	}
 	return l, nil
+}
+
+// limited tells once the limit of a route.
+func limited(ctx context.Context, limit *clientrate.Keyed[uuid.UUID]) context.Context {
+	if limit == nil {
+		return ctx
+	}
+	request, _ := ctx.Value(keyedRequestKey{}).(keyedRequest)
+	request.limit = limit
+	return context.WithValue(ctx, keyedRequestKey{}, request)
+}
+
+// spend takes one request of a user's rate, or returns a *rateError.
+func (a *API) spend(limit *clientrate.Keyed[uuid.UUID], user uuid.UUID) error {
+	if limit == nil {
+		return nil
+	}
+	if wait, ok := limit.Allow(user, a.now()); !ok {
+		return &rateError{wait}
+	}
+	return nil
 }
 
 // A rateError is a request beyond its user's rate.

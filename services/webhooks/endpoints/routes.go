@@ -84,7 +84,7 @@ type route struct {
 	summary, about string
 	status         int                          // of success
 	errors         []int                        // besides those of every route
-	limit          *clientrate.Keyed[uuid.UUID] // of each user; nil is none
+	limit          *clientrate.Keyed[uuid.UUID] // of each user, held by once; nil is none
 }
 
 // register adds a route. Its handler is called with the user that the request
@@ -104,12 +104,7 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)
-		if r.limit != nil {
-			if wait, ok := r.limit.Allow(user, a.now()); !ok {
-				return nil, a.answer(ctx, r.id, &rateError{wait})
-			}
-		}
-		work, cancel := context.WithTimeout(ctx, queryTimeout)
+		work, cancel := context.WithTimeout(limited(ctx, r.limit), queryTimeout)
 		defer cancel()
 		out, err := handle(work, user, in)
 		if err != nil {

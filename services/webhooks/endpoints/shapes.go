@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"encoding/json"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -84,13 +85,24 @@ type CreatedEndpoint struct {
 // UpdatedEndpoint is the answer to a change.
 type UpdatedEndpoint struct {
 	Endpoint
-	Missed *Missed `json:"missed" doc:"What to do about the time when the endpoint was disabled; null unless this enabled it."`
+	Missed *Missed `json:"missed" doc:"What to do about the time when the endpoint was disabled: since says when that was (what happened since was never sent to it, what was pending then, of earlier events, was given up), recover is the path to POST {\"since\": …} to, with missing for what was never sent. Null unless this enabled it."`
 }
 
 // Missed says since when an endpoint got nothing, and how to make up for it.
 type Missed struct {
 	Since   time.Time `json:"since" doc:"When it was disabled. What happened since was never sent to it; what was pending then, of earlier events, was given up." example:"2026-08-02T17:45:10.654321Z"`
 	Recover string    `json:"recover" format:"uri-reference" maxLength:"128" doc:"The path to POST {\"since\": …} to, with this since and, for what was never sent, \"missing\": true." example:"/api/webhooks/01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35/recover"`
+}
+
+// Schema is written out where it is used: a reference could not be null.
+func (Missed) Schema(r huma.Registry) *huma.Schema {
+	type members Missed // without this method
+	s := huma.SchemaFromType(r, reflect.TypeFor[members]())
+	s.Nullable = true
+	s.Examples = []any{map[string]any{
+		"since": "2026-08-02T17:45:10.654321Z", "recover": "/api/webhooks/01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35/recover",
+	}}
+	return s
 }
 
 type updateOutput struct {

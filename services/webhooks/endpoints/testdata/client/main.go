@@ -63,7 +63,7 @@ func run(ctx context.Context, server, token string) error {
 			for _, attempt := range one.JSON200.AttemptLog {
 				fmt.Println(d.EventType, attempt.N, attempt.StartedAt, attempt.ErrorMessage)
 			}
-			if _, err := client.ResendDeliveryWithResponse(ctx, id, d.Id); err != nil {
+			if _, err := client.ResendDeliveryWithResponse(ctx, id, d.Id, nil); err != nil {
 				return err
 			}
 		}
@@ -74,7 +74,7 @@ func run(ctx context.Context, server, token string) error {
 	if err != nil {
 		return err
 	}
-	recovery, err := client.RecoverDeliveriesWithResponse(ctx, id, api.RecoverBody{Since: since})
+	recovery, err := client.RecoverDeliveriesWithResponse(ctx, id, nil, api.RecoverBody{Since: since})
 	if err != nil {
 		return err
 	}
