@@ -2,11 +2,11 @@ package endpoints
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -55,8 +55,12 @@ func TestBadIDs(t *testing.T) {
 				}
 				row := refusal{name: operation + " refuses " + place + " " + how, operation: strings.NewReplacer(fill...).Replace(operation), status: 400}
 				row.sentence = strings.Trim(place, "{}") + ": must be a UUID of 36 characters"
-				if strings.HasSuffix(operation, "/recover") {
-					row.body = body1("since", time.Now())
+				if content := tenancy[operation].body; content != nil {
+					text, err := json.Marshal(content)
+					if err != nil {
+						t.Fatal(err)
+					}
+					row.body = string(text)
 				}
 				rows = append(rows, row)
 			}
@@ -89,7 +93,7 @@ func TestBadPages(t *testing.T) {
 	own := cursor(id)
 	const (
 		whole  = "must be a whole number"
-		notOur = "cursor: must be the nextCursor of a page of this endpoint's log"
+		notOur = "cursor: must be the nextCursor of a page of this log"
 		moment = "must be a time as in RFC 3339, such as 2026-08-02T17:45:10Z; + is written %2B"
 	)
 	log := "GET /api/webhooks/" + id.String() + "/deliveries"
