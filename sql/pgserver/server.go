@@ -41,7 +41,10 @@ type Config struct {
 	// Throwaway trades durability for speed: a crash of the machine destroys the
 	// data, one of the server alone does not. For tests only.
 	Throwaway bool
-	Log       zerolog.Logger
+	// Settings are further settings of the server, as name=value, such as
+	// shared_preload_libraries=pg_stat_statements. The last of a name counts: they win over ours.
+	Settings []string
+	Log      zerolog.Logger
 }
 
 // A Server is one PostgreSQL on one directory. Its methods may be called from

@@ -11,7 +11,7 @@ type setting struct{ name, value string }
 // settings returns the command line that configures a server. The command line
 // and not postgresql.conf, so that a new version of Cardwire changes clusters
 // that exist.
-func settings(socketDir string, throwaway bool) []string {
+func settings(socketDir string, cfg Config) []string {
 	all := []setting{
 		{"listen_addresses", ""}, // no TCP: trust authentication is for those only who can enter the socket's directory
 		{"unix_socket_directories", `"` + strings.ReplaceAll(socketDir, `"`, `""`) + `"`}, // a list
@@ -26,7 +26,7 @@ func settings(socketDir string, throwaway bool) []string {
 		{"jit", "off"},               // compiling costs more than our short statements take
 		{"random_page_cost", "1.1"},  // SSD: an index is not dearer than a scan
 	}
-	if throwaway {
+	if cfg.Throwaway {
 		all = append(all,
 			setting{"fsync", "off"},
 			setting{"full_page_writes", "off"},
@@ -43,6 +43,9 @@ func settings(socketDir string, throwaway bool) []string {
 	var args []string
 	for _, s := range all {
 		args = append(args, "-c", s.name+"="+s.value)
+	}
+	for _, s := range cfg.Settings {
+		args = append(args, "-c", s)
 	}
 	return args
 }

@@ -84,7 +84,7 @@ func (s *Server) launchOnce(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := c.command("postgres", append([]string{"-D", c.data}, settings(c.socketDir, s.cfg.Throwaway)...)...)
+	cmd := c.command("postgres", append([]string{"-D", c.data}, settings(c.socketDir, s.cfg)...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	proc, err := startProcess(cmd)
 	if err != nil {

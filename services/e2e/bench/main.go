@@ -36,13 +36,14 @@ type config struct {
 	Patience time.Duration `default:"45s" help:"What was not received when nothing has come for so long is lost." json:"patience"`
 	Limit    time.Duration `default:"10m" help:"What was not received so long after the last publish is lost." json:"limit"`
 
-	NATSConf string `default:"nats.conf" help:"Configuration of the broker." json:"-"`
-	Dir      string `help:"Where to put the data meanwhile. It must be on a real disk. The system's temporary directory if empty." json:"-"`
-	Bin      string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
-	JSON     string `help:"File to write the results to." json:"-"`
-	Profile  string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
-	Rows     int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
-	Waiting  int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
+	NATSConf   string `default:"nats.conf" help:"Configuration of the broker." json:"-"`
+	Dir        string `help:"Where to put the data meanwhile. It must be on a real disk. The system's temporary directory if empty." json:"-"`
+	Bin        string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
+	JSON       string `help:"File to write the results to." json:"-"`
+	Profile    string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
+	Statements int    `help:"How many of the dearest SQL statements of a case to print, with pg_stat_statements; that costs some speed." json:"statements,omitempty"`
+	Rows       int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
+	Waiting    int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 
 // A command is what this program does: measure, or be one of the processes

@@ -26,6 +26,9 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 	if err := s.forget(ctx); err != nil {
 		return r, err
 	}
+	if err := s.resetStatements(ctx); err != nil {
+		return r, err
+	}
 	m, err := s.meter(ctx)
 	if err != nil {
 		return r, err
@@ -48,6 +51,9 @@ func (s *stack) try(ctx context.Context, t trial) (result, error) {
 		s.note(t.scenario, t.name+": POSTs to "+group+" receivers", float64(got.Posts))
 	}
 	if r.Costs, err = m.costs(ctx, max(t.all, t.want)); err != nil {
+		return r, err
+	}
+	if err := s.printStatements(ctx, max(t.all, t.want)); err != nil {
 		return r, err
 	}
 	clients := t.clients
