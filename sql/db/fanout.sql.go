@@ -69,51 +69,6 @@ func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesPara
 	return result.RowsAffected(), nil
 }
 
-const insertEvents = `-- name: InsertEvents :many
-INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
-SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::bytea[]),
-       unnest($5::timestamptz[]), unnest($6::bigint[])
-ON CONFLICT (id) DO NOTHING
-RETURNING id
-`
-
-type InsertEventsParams struct {
-	Ids         []uuid.UUID
-	UserIds     []uuid.UUID
-	Types       []string
-	Bodies      [][]byte
-	OccurredAts []time.Time
-	StreamSeqs  []int64
-}
-
-// Writes events; returns the ids of those that were new.
-func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, insertEvents,
-		arg.Ids,
-		arg.UserIds,
-		arg.Types,
-		arg.Bodies,
-		arg.OccurredAts,
-		arg.StreamSeqs,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const matchEndpoints = `-- name: MatchEndpoints :many
 SELECT id, user_id, events, created_at
 FROM endpoints
@@ -171,6 +126,73 @@ type PendingDeliveriesParams struct {
 // has a next_attempt_at; this way the planner goes by the primary key.)
 func (q *Queries) PendingDeliveries(ctx context.Context, arg PendingDeliveriesParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, pendingDeliveries, arg.Ids, arg.Low, arg.High)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const storeEvents = `-- name: StoreEvents :many
+WITH stored AS (
+    INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+    SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::bytea[]),
+           unnest($5::timestamptz[]), unnest($6::bigint[])
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), made AS (
+    INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger)
+    SELECT d.id, d.event_id, d.endpoint_id, d.event_type, d.trigger
+    FROM (SELECT unnest($7::uuid[]) AS id, unnest($8::uuid[]) AS event_id, unnest($9::uuid[]) AS endpoint_id,
+                 unnest($10::text[]) AS event_type, unnest($11::text[]) AS trigger) d
+    WHERE d.event_id IN (SELECT id FROM stored)
+    ON CONFLICT (id) DO NOTHING
+)
+SELECT id FROM stored
+`
+
+type StoreEventsParams struct {
+	Ids         []uuid.UUID
+	UserIds     []uuid.UUID
+	Types       []string
+	Bodies      [][]byte
+	OccurredAts []time.Time
+	StreamSeqs  []int64
+	DeliveryIds []uuid.UUID
+	EventIds    []uuid.UUID
+	EndpointIds []uuid.UUID
+	EventTypes  []string
+	Triggers    []string
+}
+
+// Writes events, and the deliveries of those that were new, due at once; returns
+// the ids of those. All that a batch of events needs but for repeats, in one
+// statement and so in one transaction.
+func (q *Queries) StoreEvents(ctx context.Context, arg StoreEventsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, storeEvents,
+		arg.Ids,
+		arg.UserIds,
+		arg.Types,
+		arg.Bodies,
+		arg.OccurredAts,
+		arg.StreamSeqs,
+		arg.DeliveryIds,
+		arg.EventIds,
+		arg.EndpointIds,
+		arg.EventTypes,
+		arg.Triggers,
+	)
 	if err != nil {
 		return nil, err
 	}

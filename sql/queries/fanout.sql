@@ -6,13 +6,25 @@ FROM endpoints
 WHERE user_id = ANY (@user_ids::uuid[]) AND is_active AND deleted_at IS NULL
 ORDER BY user_id, id;
 
--- name: InsertEvents :many
--- Writes events; returns the ids of those that were new.
-INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
-SELECT unnest(@ids::uuid[]), unnest(@user_ids::uuid[]), unnest(@types::text[]), unnest(@bodies::bytea[]),
-       unnest(@occurred_ats::timestamptz[]), unnest(@stream_seqs::bigint[])
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
+-- name: StoreEvents :many
+-- Writes events, and the deliveries of those that were new, due at once; returns
+-- the ids of those. All that a batch of events needs but for repeats, in one
+-- statement and so in one transaction.
+WITH stored AS (
+    INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+    SELECT unnest(@ids::uuid[]), unnest(@user_ids::uuid[]), unnest(@types::text[]), unnest(@bodies::bytea[]),
+           unnest(@occurred_ats::timestamptz[]), unnest(@stream_seqs::bigint[])
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), made AS (
+    INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger)
+    SELECT d.id, d.event_id, d.endpoint_id, d.event_type, d.trigger
+    FROM (SELECT unnest(@delivery_ids::uuid[]) AS id, unnest(@event_ids::uuid[]) AS event_id, unnest(@endpoint_ids::uuid[]) AS endpoint_id,
+                 unnest(@event_types::text[]) AS event_type, unnest(@triggers::text[]) AS trigger) d
+    WHERE d.event_id IN (SELECT id FROM stored)
+    ON CONFLICT (id) DO NOTHING
+)
+SELECT id FROM stored;
 
 -- name: StoredEvents :many
 -- What is stored under ids that were not new.

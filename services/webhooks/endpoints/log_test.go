@@ -27,7 +27,7 @@ func (s *server) deliver(t testing.TB, endpointID uuid.UUID, n int) []stored {
 	t.Helper()
 	var (
 		all []stored
-		ev  db.InsertEventsParams
+		ev  db.StoreEventsParams
 		del db.InsertDeliveriesParams
 		now = time.Now()
 	)
@@ -48,7 +48,7 @@ func (s *server) deliver(t testing.TB, endpointID uuid.UUID, n int) []stored {
 	if _, err := q.EnsurePartitions(t.Context(), db.EnsurePartitionsParams{FromDay: now.Add(-time.Duration(n) * time.Hour).UTC(), ToDay: now.UTC()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.InsertEvents(t.Context(), ev); err != nil {
+	if _, err := q.StoreEvents(t.Context(), ev); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := q.InsertDeliveries(t.Context(), del); err != nil {

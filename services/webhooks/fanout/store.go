@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -84,64 +83,127 @@ func eventIDs(items []*item) []uuid.UUID {
 	return ids
 }
 
-// write is one transaction. An event whose id is stored with other contents
-// becomes dead in it.
+// write stores what is new in one statement. An event whose id is stored with
+// other contents becomes dead.
 func (f *FanOut) write(ctx context.Context, items []*item) error {
-	return pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := insertEvents(ctx, q, items); err != nil {
+	fresh := distinct(items)
+	known, err := f.insert(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	q := db.New(f.pool)
+	if len(known) > 0 {
+		if err := checkStored(ctx, q, items, known); err != nil {
 			return err
 		}
-		if err := insertDeliveries(ctx, q, items); err != nil {
+		if err := keepPending(ctx, q, items, known); err != nil {
 			return err
 		}
-		return insertDead(ctx, q, items)
-	})
+	}
+	return insertDead(ctx, q, items)
 }
 
-func insertEvents(ctx context.Context, q *db.Queries, items []*item) error {
-	var p db.InsertEventsParams
+// distinct lists the live items, one of each event, in order of their ids: two
+// replicas with the same events in different order would wait for each other.
+// An id that is used for two events makes the later one dead.
+func distinct(items []*item) []*item {
 	byID := make(map[uuid.UUID]*item, len(items))
+	fresh := make([]*item, 0, len(items))
 	for _, it := range items {
 		if it.reason != "" {
 			continue
 		}
-		if first := byID[it.event.ID]; first != nil {
-			if !it.sameAs(first.event.UserID, first.event.Type, first.event.Body) {
-				it.reused()
-			}
-			continue
+		if first := byID[it.event.ID]; first == nil {
+			byID[it.event.ID] = it
+			fresh = append(fresh, it)
+		} else if !it.sameAs(first.event.UserID, first.event.Type, first.event.Body) {
+			it.reused()
 		}
-		byID[it.event.ID] = it
 	}
-	// In order of their ids: two replicas with the same events in different
-	// order would wait for each other.
-	for _, id := range slices.SortedFunc(maps.Keys(byID), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) {
-		it := byID[id]
+	slices.SortFunc(fresh, func(a, b *item) int { return bytes.Compare(a.event.ID[:], b.event.ID[:]) })
+	return fresh
+}
+
+// insert stores distinct events with their deliveries: all of it or nothing. It
+// returns those that were stored before, by id.
+func (f *FanOut) insert(ctx context.Context, fresh []*item) (known map[uuid.UUID]*item, err error) {
+	if len(fresh) == 0 {
+		return nil, nil
+	}
+	var inserted []uuid.UUID
+	p, more := storeParams(fresh)
+	if len(more) == 0 {
+		inserted, err = db.New(f.pool).StoreEvents(ctx, p)
+	} else {
+		err = pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
+			inserted, err = storeAll(ctx, db.New(tx), p, more)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("insert %d events: %w", len(fresh), err)
+	}
+	if len(inserted) == len(fresh) {
+		return nil, nil
+	}
+	known = make(map[uuid.UUID]*item)
+	for _, it := range fresh {
+		known[it.event.ID] = it
+	}
+	for _, id := range inserted {
+		delete(known, id)
+	}
+	return known, nil
+}
+
+// storeParams lays events and their deliveries out in columns. An event with so
+// many deliveries that they don't fit into one statement comes alone (see
+// chunks): more are those that are left.
+func storeParams(fresh []*item) (p db.StoreEventsParams, more []db.InsertDeliveriesParams) {
+	for _, it := range fresh {
 		p.Ids = append(p.Ids, it.event.ID)
 		p.UserIds = append(p.UserIds, it.event.UserID)
 		p.Types = append(p.Types, it.event.Type)
 		p.Bodies = append(p.Bodies, it.event.Body)
 		p.OccurredAts = append(p.OccurredAts, it.event.Time)
 		p.StreamSeqs = append(p.StreamSeqs, int64(it.seq))
+		for _, endpointID := range it.matches[:min(len(it.matches), maxRows)] {
+			p.DeliveryIds = append(p.DeliveryIds, delivery.ID(it.event.ID, endpointID))
+			p.EventIds = append(p.EventIds, it.event.ID)
+			p.EndpointIds = append(p.EndpointIds, endpointID)
+			p.EventTypes = append(p.EventTypes, it.event.Type)
+			p.Triggers = append(p.Triggers, it.trigger())
+		}
+		if len(it.matches) <= maxRows {
+			continue
+		}
+		for rest := range slices.Chunk(it.matches[maxRows:], maxRows) {
+			var d db.InsertDeliveriesParams
+			for _, endpointID := range rest {
+				d.Ids = append(d.Ids, delivery.ID(it.event.ID, endpointID))
+				d.EventIds = append(d.EventIds, it.event.ID)
+				d.EndpointIds = append(d.EndpointIds, endpointID)
+				d.EventTypes = append(d.EventTypes, it.event.Type)
+				d.Triggers = append(d.Triggers, it.trigger())
+			}
+			more = append(more, d)
+		}
 	}
-	if len(p.Ids) == 0 {
-		return nil
+	return p, more
+}
+
+// storeAll stores an event and all of its deliveries, if it is new.
+func storeAll(ctx context.Context, q *db.Queries, p db.StoreEventsParams, more []db.InsertDeliveriesParams) ([]uuid.UUID, error) {
+	inserted, err := q.StoreEvents(ctx, p)
+	if err != nil || len(inserted) == 0 {
+		return inserted, err
 	}
-	inserted, err := q.InsertEvents(ctx, p)
-	if err != nil {
-		return fmt.Errorf("insert events: %w", err)
+	for _, d := range more {
+		if _, err := q.InsertDeliveries(ctx, d); err != nil {
+			return nil, err
+		}
 	}
-	if len(inserted) == len(p.Ids) {
-		return nil
-	}
-	for _, id := range inserted {
-		delete(byID, id)
-	}
-	if err := checkStored(ctx, q, items, byID); err != nil {
-		return err
-	}
-	return keepPending(ctx, q, items, byID)
+	return inserted, nil
 }
 
 // checkStored finds, among events whose id was stored already, those that are
@@ -207,35 +269,6 @@ func (it *item) sameAs(userID uuid.UUID, eventType string, body []byte) bool {
 func (it *item) reused() {
 	it.reason = "invalid event: id: is used by another event"
 	it.matches = nil
-}
-
-func insertDeliveries(ctx context.Context, q *db.Queries, items []*item) error {
-	var p db.InsertDeliveriesParams
-	flush := func() error {
-		if _, err := q.InsertDeliveries(ctx, p); err != nil {
-			return fmt.Errorf("insert deliveries: %w", err)
-		}
-		p = db.InsertDeliveriesParams{}
-		return nil
-	}
-	for _, it := range items {
-		for _, endpointID := range it.matches {
-			p.Ids = append(p.Ids, delivery.ID(it.event.ID, endpointID))
-			p.EventIds = append(p.EventIds, it.event.ID)
-			p.EndpointIds = append(p.EndpointIds, endpointID)
-			p.EventTypes = append(p.EventTypes, it.event.Type)
-			p.Triggers = append(p.Triggers, it.trigger())
-			if len(p.Ids) == maxRows {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if len(p.Ids) == 0 {
-		return nil
-	}
-	return flush()
 }
 
 func insertDead(ctx context.Context, q *db.Queries, items []*item) error {

@@ -136,7 +136,7 @@ func TestMissingDeliveriesAreMade(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	// Events of the last hour: some of types that the endpoint does not ask for, some delivered, some of somebody else.
-	var evs db.InsertEventsParams
+	var evs db.StoreEventsParams
 	add := func(user uuid.UUID, eventType string) uuid.UUID {
 		e, err := events.New(user, eventType, map[string]any{})
 		if err != nil {
@@ -152,7 +152,7 @@ func TestMissingDeliveriesAreMade(t *testing.T) {
 	}
 	known := add(alice, events.CardViewed)
 	add(uuid.New(), events.CardViewed)
-	if _, err := db.New(l.DB).InsertEvents(t.Context(), evs); err != nil {
+	if _, err := db.New(l.DB).StoreEvents(t.Context(), evs); err != nil {
 		t.Fatal(err)
 	}
 	l.Exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type, status, next_attempt_at, delivered_at) VALUES ($1, $2, $3, 'card.viewed', 'success', NULL, now())`,
