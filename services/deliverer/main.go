@@ -17,6 +17,8 @@ func main() {
 		Name:  "deliverer",
 		About: "Delivers events to endpoints: claims each delivery in PostgreSQL, POSTs it signed, logs the attempt, retries with JetStream.",
 		Addr:  "127.0.0.1:8083",
+
+		Session: deliver.Session(),
 	}, open)
 }
 

@@ -42,10 +42,11 @@ func (d *dev) connect(ctx context.Context, b *broker.Broker, s settings, databas
 		}
 	}()
 	mux := http.NewServeMux()
+	sessions := map[string]map[string]string{"deliverer": deliver.Session()}
 	for name, deps := range c.byName() {
 		deps.Mux, deps.Streams, deps.Shutdown = mux, shared.Streams(), d.cfg.ShutdownTimeout
 		deps.Log = d.log.With().Str("service", name).Logger()
-		if deps.DB, err = process.OpenDB(ctx, databaseURL, name); err != nil {
+		if deps.DB, err = process.OpenDB(ctx, databaseURL, name, sessions[name]); err != nil {
 			return nil, err
 		}
 		deps.NATS, err = process.ConnectNATS("nats://"+b.Address(), name, deps.Log, func(err error) {

@@ -123,6 +123,14 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	}, nil
 }
 
+// Session is how PostgreSQL is to treat the deliverer's sessions: plan each
+// statement once. All of them go by primary keys or by one index, so knowing
+// their parameters makes no better plan; and on tables with many partitions
+// planning a batch of one takes longer than executing it (BenchmarkClaimAndSettle).
+func Session() map[string]string {
+	return map[string]string{"plan_cache_mode": "force_generic_plan"}
+}
+
 // lease is how long a claim holds.
 func (w *Worker) lease() time.Duration { return w.cfg.AttemptTimeout + leaseMargin }
 

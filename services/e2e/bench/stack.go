@@ -145,7 +145,7 @@ func (s *stack) openDatabase(ctx context.Context) error {
 			_ = admin.Close(ctx)
 		}
 	})
-	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench")
+	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench", nil)
 	if err != nil {
 		return err
 	}

@@ -87,8 +87,9 @@ func sayNow(say func(error)) nats.ConnErrHandler {
 }
 
 // OpenDB makes a pool of connections to PostgreSQL. It connects when first
-// used: only a malformed URL is an error here.
-func OpenDB(ctx context.Context, url, service string) (*pgxpool.Pool, error) {
+// used: only a malformed URL is an error here. session are settings of its
+// sessions, over those of the URL.
+func OpenDB(ctx context.Context, url, service string, session map[string]string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err) // pgx leaves the password out
@@ -96,6 +97,9 @@ func OpenDB(ctx context.Context, url, service string) (*pgxpool.Pool, error) {
 	cfg.ConnConfig.ConnectTimeout = dbConnTimeout
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "cardwire-" + service
+	}
+	for name, value := range session {
+		cfg.ConnConfig.RuntimeParams[name] = value
 	}
 	cfg.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
 		registerUUIDs(c.TypeMap())

@@ -47,6 +47,8 @@ type Service struct {
 	Name  string // also the user of nats.conf and the log's "service"
 	About string // a sentence for --help
 	Addr  string // default of ADDR
+	// Session are settings of its sessions with PostgreSQL; nil: none.
+	Session map[string]string
 }
 
 // oneProcessMemory is what Go may use, in bytes, before it collects garbage
@@ -164,7 +166,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	pool, err := OpenDB(ctx, cfg.DatabaseURL, s.Name)
+	pool, err := OpenDB(ctx, cfg.DatabaseURL, s.Name, s.Session)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 func TestUUIDsGoThroughPostgreSQLUnchanged(t *testing.T) {
 	t.Parallel()
-	pool, err := OpenDB(t.Context(), pgtest.URL(t), "test")
+	pool, err := OpenDB(t.Context(), pgtest.URL(t), "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestDatabaseAwayAndBack(t *testing.T) {
 	if err := migrations.Up(t.Context(), url, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := process.OpenDB(t.Context(), url, "views")
+	pool, err := process.OpenDB(t.Context(), url, "views", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
