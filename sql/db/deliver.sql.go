@@ -147,7 +147,8 @@ WHERE s.endpoint_id = ANY ($1::uuid[]) AND s.waits_for IS NOT NULL
       WHERE d.endpoint_id = s.endpoint_id AND d.waits_for IS NOT NULL AND d.next_attempt_at > '9000-01-01Z')
 `
 
-// Notes that endpoints have no parked deliveries left, if so.
+// Notes that endpoints have no parked deliveries left, if so. After LockWaiting in
+// the same transaction: a statement does not see what was committed while it waited.
 func (q *Queries) ClearWaiting(ctx context.Context, endpointIds []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, clearWaiting, endpointIds)
 	return err
@@ -341,6 +342,16 @@ func (q *Queries) EventBodies(ctx context.Context, arg EventBodiesParams) ([]Eve
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockWaiting = `-- name: LockWaiting :exec
+SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) AND waits_for IS NOT NULL ORDER BY endpoint_id FOR NO KEY UPDATE
+`
+
+// Waits for those who are parking deliveries of endpoints, and keeps others from it.
+func (q *Queries) LockWaiting(ctx context.Context, endpointIds []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, lockWaiting, endpointIds)
+	return err
 }
 
 const noteFailures = `-- name: NoteFailures :exec
@@ -708,6 +719,31 @@ func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) 
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stillWaiting = `-- name: StillWaiting :many
+SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) AND waits_for IS NOT NULL
+`
+
+// Which endpoints have parked deliveries, as far as is noted.
+func (q *Queries) StillWaiting(ctx context.Context, endpointIds []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, stillWaiting, endpointIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -70,10 +70,11 @@ func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesPara
 }
 
 const matchEndpoints = `-- name: MatchEndpoints :many
-SELECT id, user_id, events, created_at
-FROM endpoints
-WHERE user_id = ANY ($1::uuid[]) AND is_active AND deleted_at IS NULL
-ORDER BY user_id, id
+SELECT e.id, e.user_id, e.events, e.created_at, (s.waits_for IS NOT NULL)::boolean AS waits
+FROM endpoints e
+LEFT JOIN endpoint_states s ON s.endpoint_id = e.id
+WHERE e.user_id = ANY ($1::uuid[]) AND e.is_active AND e.deleted_at IS NULL
+ORDER BY e.user_id, e.id
 `
 
 type MatchEndpointsRow struct {
@@ -81,10 +82,11 @@ type MatchEndpointsRow struct {
 	UserID    uuid.UUID
 	Events    []string
 	CreatedAt time.Time
+	Waits     bool
 }
 
 // The active endpoints of some users. Which event types they want is matched
-// by the caller, for the whole batch at once.
+// by the caller, for the whole batch at once. waits says that deliveries of it are parked.
 func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]MatchEndpointsRow, error) {
 	rows, err := q.db.Query(ctx, matchEndpoints, userIds)
 	if err != nil {
@@ -99,6 +101,7 @@ func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]Ma
 			&i.UserID,
 			&i.Events,
 			&i.CreatedAt,
+			&i.Waits,
 		); err != nil {
 			return nil, err
 		}
@@ -113,7 +116,7 @@ func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]Ma
 const pendingDeliveries = `-- name: PendingDeliveries :many
 SELECT id
 FROM deliveries
-WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND next_attempt_at IS NOT NULL
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND next_attempt_at IS NOT NULL AND waits_for IS NULL
 `
 
 type PendingDeliveriesParams struct {
@@ -122,8 +125,8 @@ type PendingDeliveriesParams struct {
 	High uuid.UUID
 }
 
-// Which of some deliveries are there and wait for an attempt. (What is pending
-// has a next_attempt_at; this way the planner goes by the primary key.)
+// Which of some deliveries are there and wait for an attempt with a message. (What is
+// pending has a next_attempt_at; this way the planner goes by the primary key.)
 func (q *Queries) PendingDeliveries(ctx context.Context, arg PendingDeliveriesParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, pendingDeliveries, arg.Ids, arg.Low, arg.High)
 	if err != nil {
@@ -145,24 +148,35 @@ func (q *Queries) PendingDeliveries(ctx context.Context, arg PendingDeliveriesPa
 }
 
 const storeEvents = `-- name: StoreEvents :many
-WITH stored AS (
+WITH waiting AS (
+    SELECT endpoint_id, waits_for
+    FROM endpoint_states
+    WHERE endpoint_id = ANY ($1::uuid[]) AND waits_for IS NOT NULL
+    ORDER BY endpoint_id
+    FOR SHARE
+), stored AS (
     INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
-    SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::bytea[]),
-           unnest($5::timestamptz[]), unnest($6::bigint[])
+    SELECT unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::bytea[]),
+           unnest($6::timestamptz[]), unnest($7::bigint[])
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), made AS (
-    INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger)
-    SELECT d.id, d.event_id, d.endpoint_id, d.event_type, d.trigger
-    FROM (SELECT unnest($7::uuid[]) AS id, unnest($8::uuid[]) AS event_id, unnest($9::uuid[]) AS endpoint_id,
-                 unnest($10::text[]) AS event_type, unnest($11::text[]) AS trigger) d
+    INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger, waits_for, next_attempt_at)
+    SELECT d.id, d.event_id, d.endpoint_id, d.event_type, d.trigger, w.waits_for,
+           CASE WHEN w.waits_for IS NULL THEN now() ELSE '9999-01-01Z' END
+    FROM (SELECT unnest($8::uuid[]) AS id, unnest($9::uuid[]) AS event_id, unnest($10::uuid[]) AS endpoint_id,
+                 unnest($11::text[]) AS event_type, unnest($12::text[]) AS trigger) d
+    LEFT JOIN waiting w ON w.endpoint_id = d.endpoint_id AND d.trigger <> 'test'
     WHERE d.event_id IN (SELECT id FROM stored)
     ON CONFLICT (id) DO NOTHING
 )
-SELECT id FROM stored
+SELECT id, false AS waits FROM stored
+UNION ALL
+SELECT endpoint_id, true FROM waiting
 `
 
 type StoreEventsParams struct {
+	Waiting     []uuid.UUID
 	Ids         []uuid.UUID
 	UserIds     []uuid.UUID
 	Types       []string
@@ -176,11 +190,23 @@ type StoreEventsParams struct {
 	Triggers    []string
 }
 
-// Writes events, and the deliveries of those that were new, due at once; returns
-// the ids of those. All that a batch of events needs but for repeats, in one
-// statement and so in one transaction.
-func (q *Queries) StoreEvents(ctx context.Context, arg StoreEventsParams) ([]uuid.UUID, error) {
+type StoreEventsRow struct {
+	ID    uuid.UUID
+	Waits bool
+}
+
+// Writes events, and the deliveries of those that were new, due at once. All that
+// a batch of events needs but for repeats, in one statement and so in one transaction.
+//
+// Deliveries of endpoints that have others parked are parked like those, and are
+// to have no message: these endpoints are told apart by the caller (waiting), and
+// once more here, with their rows locked so that nobody takes the last parked one
+// for the last meanwhile (see LockWaiting). A test never waits.
+//
+// Returns the ids of the events that were new, and of the endpoints that wait.
+func (q *Queries) StoreEvents(ctx context.Context, arg StoreEventsParams) ([]StoreEventsRow, error) {
 	rows, err := q.db.Query(ctx, storeEvents,
+		arg.Waiting,
 		arg.Ids,
 		arg.UserIds,
 		arg.Types,
@@ -197,13 +223,13 @@ func (q *Queries) StoreEvents(ctx context.Context, arg StoreEventsParams) ([]uui
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	var items []StoreEventsRow
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var i StoreEventsRow
+		if err := rows.Scan(&i.ID, &i.Waits); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -107,14 +107,23 @@ WHERE d.id = ANY (ARRAY (
 ))
 RETURNING d.id, d.event_id, d.endpoint_id;
 
+-- name: LockWaiting :exec
+-- Waits for those who are parking deliveries of endpoints, and keeps others from it.
+SELECT FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) AND waits_for IS NOT NULL ORDER BY endpoint_id FOR NO KEY UPDATE;
+
 -- name: ClearWaiting :exec
--- Notes that endpoints have no parked deliveries left, if so.
+-- Notes that endpoints have no parked deliveries left, if so. After LockWaiting in
+-- the same transaction: a statement does not see what was committed while it waited.
 UPDATE endpoint_states s
 SET waits_for = NULL, wait_until = NULL, updated_at = now()
 WHERE s.endpoint_id = ANY (@endpoint_ids::uuid[]) AND s.waits_for IS NOT NULL
   AND NOT EXISTS (
       SELECT FROM deliveries d
       WHERE d.endpoint_id = s.endpoint_id AND d.waits_for IS NOT NULL AND d.next_attempt_at > '9000-01-01Z');
+
+-- name: StillWaiting :many
+-- Which endpoints have parked deliveries, as far as is noted.
+SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) AND waits_for IS NOT NULL;
 
 -- name: ReadyEndpoints :many
 -- Endpoints with parked deliveries of which more may go by now.

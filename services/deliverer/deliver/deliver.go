@@ -56,8 +56,8 @@ const (
 	// laneBatch is the most messages of a lane handled at once.
 	laneBatch = 256
 	// mostHeld is how many deliveries may wait for their turn in this process,
-	// well below streams.DeliverMaxPending: about 1 KB each.
-	mostHeld = 4096
+	// below streams.DeliverMaxPending: about 1 KB each.
+	mostHeld = 8192
 	// lineBatch is the most messages of a delay line handled at once.
 	lineBatch = 256
 )

@@ -350,3 +350,48 @@ func unclaim(e *steptest.Env, d delivery.Delivery, n int32) {
 		e.T.Fatal(err)
 	}
 }
+
+func TestWhatFanOutParkedIsDeliveredAndThenNothingWaits(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	url, posts := receiver(t, always(204))
+	ep := e.Endpoint(alice, url)
+	records(e, ep, 50) // without messages
+	e.Exec(`UPDATE deliveries SET waits_for = 'at_capacity', next_attempt_at = '9999-01-01Z'`)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, waits_for, wait_until) VALUES ($1, 'at_capacity', now())`, ep.ID)
+	start(e, config(e))
+	e.Await("all delivered", `SELECT count(*) = 50 FROM deliveries WHERE status = 'success' AND waits_for IS NULL`)
+	e.Await("noted that nothing waits", `SELECT waits_for IS NULL AND wait_until IS NULL FROM endpoint_states`)
+	if len(posts) != 50 {
+		t.Errorf("%d POSTs, want 50", len(posts))
+	}
+}
+
+// Fan-out parks while the deliverer, which has seen the last one, is about to note that nothing waits.
+func TestWhatIsParkedWhileTheLastOneLeavesIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	url, _ := receiver(t, always(204))
+	ep := e.Endpoint(alice, url)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, waits_for, wait_until) VALUES ($1, 'at_capacity', now())`, ep.ID)
+	_, d := record(e, ep)
+	tx, err := e.DB.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	for _, sql := range []string{ // as fan-out's statement does
+		`SELECT FROM endpoint_states WHERE waits_for IS NOT NULL FOR SHARE`,
+		`UPDATE deliveries SET waits_for = 'at_capacity', next_attempt_at = '9999-01-01Z'`,
+	} {
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(e, config(e))
+	e.Await("the deliverer waits for fan-out", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitStatus(e, d, "success")
+}

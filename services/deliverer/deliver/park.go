@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/services/internal/delivery"
@@ -104,11 +105,32 @@ func (w *Worker) refill(ctx context.Context, refills []gate.Refill) {
 			empty = append(empty, r.EndpointID)
 		}
 	}
-	if len(empty) == 0 {
+	w.clearWaiting(ctx, empty)
+}
+
+// clearWaiting notes that endpoints have nothing parked any more, so that fan-out
+// publishes their deliveries again. If it parked others meanwhile, the gate is told.
+func (w *Worker) clearWaiting(ctx context.Context, ids []uuid.UUID) {
+	if len(ids) == 0 {
 		return
 	}
-	if err := w.queries.ClearWaiting(ctx, empty); err != nil {
+	var still []uuid.UUID
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		q := w.queries.WithTx(tx)
+		if err = q.LockWaiting(ctx, ids); err == nil {
+			if err = q.ClearWaiting(ctx, ids); err == nil {
+				still, err = q.StillWaiting(ctx, ids)
+			}
+		}
+		return err
+	})
+	if err != nil {
 		w.log.Warn().Err(err).Msg("endpoints not noted as ready")
+		return
+	}
+	now := w.now()
+	for _, id := range still {
+		w.gate.HasParked(now, id)
 	}
 }
 

@@ -19,6 +19,11 @@ import (
 const (
 	// settleBatch is the most results of one transaction.
 	settleBatch = 500
+	// settlePause is the least time from one transaction to the next, unless there
+	// is half a batch to settle. A transaction of ten results costs little more than
+	// one of one, nobody waits for it (the endpoint's slot is free already), and
+	// what it adds to the time in which a crash repeats an attempt is little.
+	settlePause = 20 * time.Millisecond
 	// publishTimeout bounds handing retries to their delay lines. What is not
 	// handed over the sweeper finds.
 	publishTimeout = 5 * time.Second
@@ -33,15 +38,41 @@ type result struct {
 }
 
 // settleAll settles results in batches until results closes: what has come in
-// while one batch was settled is the next.
+// while one batch was settled, or in settlePause, is the next.
 func (w *Worker) settleAll(ctx context.Context, results <-chan result) {
+	var last time.Time
 	for r := range results {
-		batch := append(make([]result, 0, settleBatch), r)
-		for len(batch) < settleBatch && len(results) > 0 {
-			batch = append(batch, <-results)
-		}
+		batch := gather(append(make([]result, 0, settleBatch), r), results, settlePause-time.Since(last))
+		last = time.Now()
 		w.settle(ctx, batch)
 	}
+}
+
+// gather adds what comes in to a batch: until a pause is over, half of it is
+// full, or results closes; and then what is there.
+func gather(batch []result, results <-chan result, pause time.Duration) []result {
+	over := time.NewTimer(max(pause, 0))
+	defer over.Stop()
+	for len(batch) < settleBatch/2 {
+		select {
+		case r, ok := <-results:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, r)
+			continue
+		case <-over.C:
+		}
+		break
+	}
+	for len(batch) < settleBatch && len(results) > 0 {
+		r, ok := <-results
+		if !ok {
+			break
+		}
+		batch = append(batch, r)
+	}
+	return batch
 }
 
 // settle writes a batch of results in one transaction, hands what waits to the

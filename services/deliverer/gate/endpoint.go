@@ -24,6 +24,7 @@ type endpoint[T any] struct {
 	circuit circuit
 	claimed int       // slots of deliveries that were picked and have not begun
 	posting int       // slots of attempts in flight
+	full    bool      // it was at its most, and is to be claimed for again when half of what is claimed ahead is used
 	waiting []held[T] // claimed, and waiting for an attempt to end
 	proven  bool      // it answers
 
@@ -48,6 +49,16 @@ func (e *endpoint[T]) slots() int { return e.claimed + e.posting }
 // ahead is how many deliveries may be claimed before they can begin.
 func (e *endpoint[T]) ahead() int { return min(max(e.pace, e.finished)/aheadPart, mostAhead) }
 
+// most is how many slots it may have.
+func (e *endpoint[T]) most() int { return e.window + e.ahead() }
+
+// enough says that it has claims for a while: a claim for many deliveries costs
+// little more than for one.
+func (e *endpoint[T]) enough() bool {
+	ahead := e.ahead()
+	return ahead >= worthABatch && e.claimed > ahead/2
+}
+
 // mayBegin says whether an attempt of a claimed delivery may begin.
 func (e *endpoint[T]) mayBegin() bool { return e.circuit.state != Open && e.posting < e.window }
 
@@ -56,7 +67,7 @@ func (e *endpoint[T]) room() int {
 	if e.circuit.state != Closed {
 		return 1
 	}
-	return min(4*(e.window+e.ahead()), mostRefill)
+	return min(4*e.most(), mostRefill)
 }
 
 func (e *endpoint[T]) queued() int { return len(e.queue[First]) + len(e.queue[Again]) }
@@ -121,7 +132,7 @@ func (e *endpoint[T]) blocked(now time.Time) (reason Reason, until time.Time) {
 		}
 		return CircuitOpen, time.Time{} // the probe is in flight
 	}
-	if most := e.window + e.ahead(); e.slots() >= most || e.circuit.state == HalfOpen && e.slots() > 0 {
+	if e.slots() >= e.most() || e.full && e.enough() || e.circuit.state == HalfOpen && e.slots() > 0 {
 		return AtCapacity, time.Time{}
 	}
 	if e.limiter != nil {

@@ -44,6 +44,9 @@ const (
 	// roomy is how many deliveries an endpoint may have queued while less than
 	// half of the queue is in use.
 	roomy = 1024
+	// holdSeconds is for how long deliveries of an endpoint may be held, by its
+	// pace, meanwhile. Less than parkAfter.
+	holdSeconds = 3
 	// hangsAfter is when an endpoint with attempts in flight, none of which has
 	// ended, no longer counts as one that answers.
 	hangsAfter = 2 * time.Second
@@ -54,13 +57,15 @@ const (
 	// at again, if nobody has before.
 	capacityWait = time.Second
 	// mostRefill is the most parked deliveries of an endpoint that are asked for at once.
-	mostRefill = 64
+	mostRefill = 512
 	// aheadPart is the part of a second for which deliveries of an endpoint are
 	// claimed ahead, by the pace at which it answers: a claim takes longer than
 	// most attempts, and its cap would else bound claims and not attempts.
 	aheadPart = 20
 	// mostAhead bounds that.
 	mostAhead = 256
+	// worthABatch is from how many on claims ahead are made a half of them at once.
+	worthABatch = 8
 	// forgetAfter is how long an endpoint that has nothing to do is remembered.
 	forgetAfter = 10 * time.Minute
 )
@@ -120,7 +125,7 @@ func (g *Gate[T]) Offer(now time.Time, id uuid.UUID, lane int, v T) Answer {
 	if e.circuit.state == Open && now.Before(e.circuit.until) {
 		return Answer{Reason: e.circuit.reason, Until: e.circuit.until}
 	}
-	most := roomy
+	most := max(roomy, holdSeconds*e.pace)
 	if g.queued >= g.limits.Queued/2 {
 		most = max(2*e.cap, e.pace)
 	}
@@ -191,7 +196,9 @@ func (g *Gate[T]) endpoint(id uuid.UUID, now time.Time) *endpoint[T] {
 
 // pick takes a slot for an attempt of e.
 func (g *Gate[T]) pick(e *endpoint[T], now time.Time) {
+	e.full = e.full && e.enough()
 	e.claimed++
+	e.full = e.full || e.slots() >= e.most()
 	g.inFlight++
 	if !e.proven {
 		g.unproven++

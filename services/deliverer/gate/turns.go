@@ -48,7 +48,7 @@ func (g *Gate[T]) Next(now time.Time, most int) (picks []Pick[T], refills []Refi
 			g.held.push(e)
 			continue
 		}
-		if e.parked && !e.refilling && len(e.queue[Again]) == 0 {
+		if e.parked && !e.refilling && len(e.queue[Again]) <= e.room()/4 {
 			e.refilling = true
 			refills = append(refills, Refill{e.id, e.room()})
 		}

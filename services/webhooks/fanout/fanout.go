@@ -171,7 +171,7 @@ func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 	}
 	f.check(m.Ack())
 	f.log.Info().Stringer("event_id", it.event.ID).Stringer("user_id", it.event.UserID).Str("event_type", it.event.Type).
-		Uint64("stream_seq", it.seq).Int("deliveries", len(it.matches)).Dur("age_ms", time.Since(it.at)).Msg("event fanned out")
+		Uint64("stream_seq", it.seq).Int("deliveries", len(it.matches)+it.parked).Int("parked", it.parked).Dur("age_ms", time.Since(it.at)).Msg("event fanned out")
 }
 
 // check logs an ack that could not be sent: the message comes again, and the

@@ -23,6 +23,8 @@ type item struct {
 	at      time.Time // when the stream stored it
 	seq     uint64    // its sequence number in the stream
 	matches []uuid.UUID
+	waits   []uuid.UUID // of matches, those that seem to have deliveries parked
+	parked  int         // deliveries that were parked at once, and are no longer in matches
 
 	subject string // what follows is for dead events
 	header  []byte
@@ -39,7 +41,7 @@ func match(items []*item, endpoints []db.MatchEndpointsRow) {
 		byUser[e.UserID] = append(byUser[e.UserID], e)
 	}
 	for _, it := range items {
-		it.matches = nil
+		it.matches, it.waits, it.parked = nil, nil, 0
 		if it.reason != "" {
 			continue
 		}
@@ -51,6 +53,9 @@ func match(items []*item, endpoints []db.MatchEndpointsRow) {
 		for _, e := range byUser[it.event.UserID] {
 			if wants(e) && !e.CreatedAt.After(it.at.Add(clockSkew)) {
 				it.matches = append(it.matches, e.ID)
+				if e.Waits {
+					it.waits = append(it.waits, e.ID)
+				}
 			}
 		}
 	}

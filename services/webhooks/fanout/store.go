@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -130,37 +131,60 @@ func (f *FanOut) insert(ctx context.Context, fresh []*item) (known map[uuid.UUID
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	var inserted []uuid.UUID
+	var rows []db.StoreEventsRow
 	p, more := storeParams(fresh)
 	if len(more) == 0 {
-		inserted, err = db.New(f.pool).StoreEvents(ctx, p)
+		rows, err = db.New(f.pool).StoreEvents(ctx, p)
 	} else {
 		err = pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
-			inserted, err = storeAll(ctx, db.New(tx), p, more)
+			rows, err = storeAll(ctx, db.New(tx), p, more)
 			return err
 		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("insert %d events: %w", len(fresh), err)
 	}
-	if len(inserted) == len(fresh) {
-		return nil, nil
+	inserted, waiting := make(map[uuid.UUID]bool, len(rows)), make(map[uuid.UUID]bool)
+	for _, r := range rows {
+		if r.Waits {
+			waiting[r.ID] = true
+		} else {
+			inserted[r.ID] = true
+		}
 	}
 	known = make(map[uuid.UUID]*item)
 	for _, it := range fresh {
-		known[it.event.ID] = it
-	}
-	for _, id := range inserted {
-		delete(known, id)
+		if !inserted[it.event.ID] {
+			known[it.event.ID] = it
+		} else if len(more) == 0 {
+			it.park(waiting)
+		}
 	}
 	return known, nil
+}
+
+// park leaves out the matches whose deliveries have been parked: they wait in
+// PostgreSQL, behind others of their endpoint, and are to have no message.
+func (it *item) park(waiting map[uuid.UUID]bool) {
+	if len(waiting) == 0 || it.trigger() == delivery.TriggerTest {
+		return
+	}
+	before := len(it.matches)
+	it.matches = slices.DeleteFunc(it.matches, func(id uuid.UUID) bool { return waiting[id] })
+	it.parked = before - len(it.matches)
 }
 
 // storeParams lays events and their deliveries out in columns. An event with so
 // many deliveries that they don't fit into one statement comes alone (see
 // chunks): more are those that are left.
 func storeParams(fresh []*item) (p db.StoreEventsParams, more []db.InsertDeliveriesParams) {
+	waiting := make(map[uuid.UUID]bool)
 	for _, it := range fresh {
+		if len(it.matches) <= maxRows {
+			for _, id := range it.waits {
+				waiting[id] = true
+			}
+		}
 		p.Ids = append(p.Ids, it.event.ID)
 		p.UserIds = append(p.UserIds, it.event.UserID)
 		p.Types = append(p.Types, it.event.Type)
@@ -189,11 +213,12 @@ func storeParams(fresh []*item) (p db.StoreEventsParams, more []db.InsertDeliver
 			more = append(more, d)
 		}
 	}
+	p.Waiting = slices.Collect(maps.Keys(waiting))
 	return p, more
 }
 
 // storeAll stores an event and all of its deliveries, if it is new.
-func storeAll(ctx context.Context, q *db.Queries, p db.StoreEventsParams, more []db.InsertDeliveriesParams) ([]uuid.UUID, error) {
+func storeAll(ctx context.Context, q *db.Queries, p db.StoreEventsParams, more []db.InsertDeliveriesParams) ([]db.StoreEventsRow, error) {
 	inserted, err := q.StoreEvents(ctx, p)
 	if err != nil || len(inserted) == 0 {
 		return inserted, err
