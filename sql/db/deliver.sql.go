@@ -154,6 +154,32 @@ func (q *Queries) ClearWaiting(ctx context.Context, endpointIds []uuid.UUID) err
 	return err
 }
 
+const closedCircuits = `-- name: ClosedCircuits :many
+SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) AND circuit = 'closed'
+`
+
+// Which of some circuits are noted as closed: another deliverer saw a success, or
+// the owner says that the endpoint is well.
+func (q *Queries) ClosedCircuits(ctx context.Context, endpointIds []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, closedCircuits, endpointIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const disableEndpoints = `-- name: DisableEndpoints :many
 WITH disabled AS (
     UPDATE endpoints e

@@ -273,6 +273,11 @@ ORDER BY e.id
 ON CONFLICT (endpoint_id) DO UPDATE
 SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until, updated_at = now();
 
+-- name: ClosedCircuits :many
+-- Which of some circuits are noted as closed: another deliverer saw a success, or
+-- the owner says that the endpoint is well.
+SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) AND circuit = 'closed';
+
 -- name: OpenCircuits :many
 -- Circuits that were open when they were last noted. wait is in seconds from now.
 SELECT endpoint_id, coalesce(circuit_reason, 'circuit_open')::text AS reason,

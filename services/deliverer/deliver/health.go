@@ -66,6 +66,24 @@ func (w *Worker) reopen(ctx context.Context) {
 	}
 }
 
+// askClosed has endpoints probed whose circuits are open here, and noted as closed:
+// by another deliverer, or by the owner's edit.
+func (w *Worker) askClosed(ctx context.Context) {
+	shut := w.gate.Shut(w.now())
+	if len(shut) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	closed, err := w.queries.ClosedCircuits(ctx, shut)
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn().Err(err).Msg("circuits that others closed not known")
+	}
+	for _, id := range closed {
+		w.gate.Probe(w.now(), id)
+	}
+}
+
 // endPending ends what endpoints have pending that were disabled or deleted, a
 // part each time.
 func (w *Worker) endPending(ctx context.Context) {

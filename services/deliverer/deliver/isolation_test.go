@@ -395,3 +395,17 @@ func TestWhatIsParkedWhileTheLastOneLeavesIsNotForgotten(t *testing.T) {
 	}
 	awaitStatus(e, d, "success")
 }
+
+func TestACircuitThatTheOwnerResetIsProbedAtOnce(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	url, _ := receiver(t, always(204))
+	ep := e.Endpoint(alice, url)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, circuit, circuit_reason, circuit_until) VALUES ($1, 'open', 'circuit_open', now() + interval '1 hour')`, ep.ID)
+	start(e, config(e))
+	_, d := record(e, ep)
+	publish(e, d)
+	e.Await("parked", `SELECT waits_for IS NOT DISTINCT FROM 'circuit_open' FROM deliveries WHERE id = $1`, d.ID)
+	e.Exec(`UPDATE endpoint_states SET circuit = 'closed', circuit_reason = NULL, circuit_until = NULL, wait_until = now()`) // as PATCH does
+	awaitStatus(e, d, "success")
+}

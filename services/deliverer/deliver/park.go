@@ -146,6 +146,7 @@ func (w *Worker) watch(ctx context.Context) {
 			continue
 		}
 		asked = now
+		w.askClosed(ctx)
 		w.askReady(ctx, now.Sub(surveyed) >= surveyInterval)
 		if now.Sub(surveyed) >= surveyInterval {
 			surveyed = now

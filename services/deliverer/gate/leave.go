@@ -90,6 +90,18 @@ func (g *Gate[T]) Changes() (list []Change) {
 	return list
 }
 
+// Shut lists the endpoints whose circuit is open for now.
+func (g *Gate[T]) Shut(now time.Time) (ids []uuid.UUID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, e := range g.endpoints {
+		if e.circuit.state == Open && now.Before(e.circuit.until) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Held is how many deliveries wait in the gate, and how many attempts are in flight.
 func (g *Gate[T]) Held() (queued, inFlight int) {
 	g.mu.Lock()

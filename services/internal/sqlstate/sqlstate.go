@@ -23,6 +23,10 @@ func NoPartition(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
+// Deadlock says whether err is PostgreSQL's for a transaction that it ended, as
+// others waited for it and it for them. Made again, it most likely succeeds.
+func Deadlock(err error) bool { return in(err, "40P01") }
+
 // OldSchema says whether err is PostgreSQL's for a table or column that it does
 // not have: migrations are missing.
 func OldSchema(err error) bool { return in(err, "42P01", "42703") }

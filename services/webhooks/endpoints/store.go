@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cardwire/cardwire/services/internal/secrets"
+	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -40,6 +41,20 @@ type Store struct {
 	MaxPerUser int
 }
 
+// mostTries is how often a transaction is made that PostgreSQL ended as a deadlock.
+const mostTries = 3
+
+// inTx makes a transaction. What is changed here, deliverers change too, in
+// another order: endpoint first here, how it fares first there.
+func (s Store) inTx(ctx context.Context, run func(pgx.Tx) error) (err error) {
+	for range mostTries {
+		if err = pgx.BeginFunc(ctx, s.DB, run); !sqlstate.Deadlock(err) {
+			return err
+		}
+	}
+	return err
+}
+
 // A NewEndpoint is what Create is given. The caller has checked that the URL may
 // be called and that the types are types: see egress.Guard and events.ValidateType.
 type NewEndpoint struct {
@@ -65,7 +80,7 @@ type Keyed struct {
 // give to its owner: n.Secret, or 64 hex characters. It returns ErrTooMany if the
 // user has MaxPerUser already, however many call it at once.
 func (s Store) Create(ctx context.Context, n NewEndpoint) (endpoint Keyed, secret string, err error) {
-	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		endpoint, secret, err = s.create(ctx, db.New(tx), n)
 		return err
 	})
@@ -154,7 +169,7 @@ func (s Store) Get(ctx context.Context, userID, id uuid.UUID) (db.Endpoint, erro
 // Delete marks an endpoint of a user as deleted and deletes its secrets, or
 // returns ErrNotFound. The deliverers end its pending deliveries.
 func (s Store) Delete(ctx context.Context, userID, id uuid.UUID) error {
-	err := pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if _, err := q.MarkEndpointDeleted(ctx, db.MarkEndpointDeletedParams{ID: id, UserID: userID}); err != nil {
 			return orNotFound(err)

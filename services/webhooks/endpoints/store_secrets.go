@@ -24,7 +24,7 @@ const keepOldSecrets = 3
 // that too. What was valid before ends after overlap, or at once if that is 0. It
 // returns ErrManySecrets if that would leave more old secrets valid than may be.
 func (s Store) Rotate(ctx context.Context, userID, id uuid.UUID, overlap time.Duration) (secret string, public ed25519.PublicKey, err error) {
-	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if _, err := q.TouchEndpoint(ctx, db.TouchEndpointParams{ID: id, UserID: userID}); err != nil {
 			return orNotFound(err)

@@ -26,7 +26,7 @@ type update struct {
 // Disabling ends what is pending. Enabling and another URL forget how the
 // endpoint fared.
 func (s Store) Update(ctx context.Context, userID, id uuid.UUID, apply func(*db.Endpoint), asymmetric *bool) (u update, err error) {
-	err = pgx.BeginFunc(ctx, s.DB, func(tx pgx.Tx) error {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		row, err := q.LockEndpoint(ctx, db.LockEndpointParams{ID: id, UserID: userID})
 		if err != nil {
