@@ -22,7 +22,7 @@ const (
 	readyInterval = time.Second
 	// surveyInterval is how often that is not taken from the notes, but from the
 	// deliveries themselves.
-	surveyInterval = time.Minute
+	surveyInterval = 10 * time.Minute
 	// maxReady bounds the endpoints of one such answer.
 	maxReady = 10_000
 )

@@ -19,6 +19,9 @@ const eventType = "bench.published"
 // minBytes is the least body of an event, in bytes.
 const minBytes = 200
 
+// maxBytes is the most: what Cardwire takes.
+const maxBytes = events.MaxBody
+
 // A load is events to publish, in turn to each user.
 type load struct {
 	count  int

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -33,6 +34,9 @@ const (
 	// has 64 MB for (max_pending), which 256 events of 256 KiB are; and what it
 	// then sent in vain comes again only after its ack wait.
 	maxFetch = 8 << 20
+	// maxHeld bounds what was fetched and not yet handed over, in bytes: two
+	// fetches. Messages are counted by MaxBatch, which would be 125 MiB of the largest.
+	maxHeld = 2 * maxFetch
 	// connectionPoll is how often a reader looks whether the broker is back.
 	connectionPoll = 50 * time.Millisecond
 )
@@ -78,6 +82,7 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 		return fmt.Errorf("open consumer: %w", err)
 	}
 	incoming := make(chan jetstream.Msg, s.MaxBatch)
+	held := semaphore.NewWeighted(maxHeld)
 	failed := make(chan error, 1)
 	go func() {
 		defer close(incoming)
@@ -85,6 +90,7 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 			m, err := it.Next()
 			switch {
 			case err == nil:
+				_ = held.Acquire(context.Background(), size(m)) // whoever takes it from incoming releases it
 				incoming <- m
 			case errors.Is(err, jetstream.ErrNoHeartbeat):
 				// The broker is away or the consumer gone. Asking again tells which.
@@ -97,15 +103,22 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 			}
 		}
 	}()
-	for m := range batches(ctx, incoming, s) {
-		handle(m)
+	for batch := range batches(ctx, incoming, s) {
+		for _, m := range batch {
+			held.Release(size(m))
+		}
+		handle(batch)
 	}
 	it.Drain()
 	for m := range incoming { // what was fetched goes back
+		held.Release(size(m))
 		_ = m.Nak()
 	}
 	return <-failed
 }
+
+// size is what a message counts for, at most all that may be held.
+func size(m jetstream.Msg) int64 { return min(int64(len(m.Data())), maxHeld) }
 
 // batches yields what is there, up to s.MaxBatch at a time, until ctx ends or
 // incoming closes. It waits for the first message of a batch and for no other:
