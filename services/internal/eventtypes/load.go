@@ -152,4 +152,3 @@ func compile(text json.RawMessage) (*jsonschema.Schema, error) {
 	}
 	return compiled, nil
 }
-
