@@ -1,6 +1,8 @@
 package fanout_test
 
 import (
+	"cmp"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ func TestAHandMadeMessageIsAnEventOrDeadWithAReason(t *testing.T) {
 	)
 	replaced := func(from, to string) string { return strings.Replace(good, from, to, 1) }
 	id := func() string { return uuid.Must(uuid.NewV7()).String() }
-	for _, tt := range []struct {
+	rows := []struct {
 		name, subject, body string
 		header              []string // names and values, beside an id
 		id                  string   // "-": none
@@ -57,50 +59,46 @@ func TestAHandMadeMessageIsAnEventOrDeadWithAReason(t *testing.T) {
 		{name: "no type in the subject", subject: "events.00000000-0000-7000-8000-000000000001", body: good, reason: "subject: must be events.<user_id>.<type>"},
 		{name: "a type in capitals", subject: strings.Replace(subject, "card", "Card", 1), body: good, reason: "type: must be one to five words"},
 		{name: "an attribute in capitals", body: good, header: []string{"Cardwire-Attr-Viewer", "x"}, reason: "attributes: names must be"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
+	}
+	for _, check := range []bool{false, true} {
+		t.Run(fmt.Sprintf("held to types: %v", check), func(t *testing.T) {
 			t.Parallel()
-			for _, check := range []bool{false, true} {
-				want := tt.reason
-				if check && want == "" {
-					want = tt.checked
-				}
-				e := steptest.New(t)
-				f, err := fanout.New(fanout.Config{Retention: 30 * 24 * time.Hour, FanoutBatch: 100, CheckNATSEvents: check}, e.Deps("webhooks"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				m := nats.NewMsg(subject)
-				if tt.subject != "" {
-					m.Subject = tt.subject
-				}
+			e := steptest.New(t)
+			f, err := fanout.New(fanout.Config{Retention: 30 * 24 * time.Hour, FanoutBatch: 100, CheckNATSEvents: check}, e.Deps("webhooks"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var msgs []*nats.Msg
+			for _, tt := range rows {
+				m := nats.NewMsg(cmp.Or(tt.subject, subject))
 				m.Data = []byte(tt.body)
-				switch tt.id {
-				case "":
-					m.Header.Set(nats.MsgIdHdr, id())
-				case "-":
-				default:
-					m.Header.Set(nats.MsgIdHdr, tt.id)
+				if tt.id != "-" {
+					m.Header.Set(nats.MsgIdHdr, cmp.Or(tt.id, id()))
 				}
 				for i := 0; i < len(tt.header); i += 2 {
 					m.Header.Set(tt.header[i], tt.header[i+1])
 				}
-				publish(e, m)
-				stop := e.Run(f)
-				awaitAcked(e, 1)
-				stop()
-				if n := e.Count(`SELECT count(*) FROM events WHERE body = $1`, []byte(tt.body)); (n == 1) != (want == "") {
-					t.Errorf("checked %v: %d events", check, n)
-				}
-				reason := ""
-				if want != "" {
-					if err := e.DB.QueryRow(t.Context(), `SELECT reason FROM dead_events`).Scan(&reason); err != nil {
-						t.Fatal(err)
+				msgs = append(msgs, m)
+			}
+			publish(e, msgs...)
+			e.Run(f)
+			awaitAcked(e, uint64(len(msgs)))
+			for i, tt := range rows {
+				t.Run(tt.name, func(t *testing.T) {
+					want := tt.reason
+					if check && want == "" {
+						want = tt.checked
 					}
-				}
-				if !strings.Contains(reason, want) || strings.Contains(reason, "SECRET") {
-					t.Errorf("checked %v: dead for %q, want %q", check, reason, want)
-				}
+					seq := i + 1
+					if n := e.Count(`SELECT count(*) FROM events WHERE stream_seq = $1 AND body = $2`, seq, []byte(tt.body)); (n == 1) != (want == "") {
+						t.Errorf("%d events", n)
+					}
+					var reason string
+					err := e.DB.QueryRow(t.Context(), `SELECT coalesce(min(reason), '') FROM dead_events WHERE stream_seq = $1`, seq).Scan(&reason)
+					if err != nil || (reason == "") != (want == "") || !strings.Contains(reason, want) || strings.Contains(reason, "SECRET") {
+						t.Errorf("dead for %q, want %q: %v", reason, want, err)
+					}
+				})
 			}
 		})
 	}

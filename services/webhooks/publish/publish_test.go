@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -155,50 +157,77 @@ func TestAnEventIsAcceptedOnceTheStreamHasIt(t *testing.T) {
 // The same event again and another under its id, before fan-out knows it and after.
 func TestARepeatChangesNothingAndAnotherEventIsAConflict(t *testing.T) {
 	t.Parallel()
-	named := []string{"Idempotency-Key", "order-7"}
+	named := func(key string) []string { return []string{"Idempotency-Key", key} }
 	cloud := []string{"Content-Type", typeCE}
 	ce := func(id, rest string) string {
 		return `{"specversion":"1.0","id":"` + id + `","source":"/shop","type":"card.viewed","userid":"` + alice + `","data":` + data + rest + `}`
 	}
-	id := newID()
+	ids := []string{newID(), newID(), newID(), newID()}
+	id := func(i int) string { return `"id":"` + ids[i] + `"` }
+	now, before := `"timestamp":"`+time.Now().UTC().Format(time.RFC3339)+`"`, `"timestamp":"`+time.Now().UTC().Add(-time.Hour).Format(time.RFC3339)+`"`
 	other := strings.Replace(event(), `"qr"`, `"nfc"`, 1)
-	for _, tt := range []struct {
+	rows := []struct {
 		name, body, changed string
 		header              []string
 	}{
-		{"by id", event(`"id":"` + id + `"`), strings.Replace(event(`"id":"`+id+`"`), `"qr"`, `"nfc"`, 1), nil},
-		{"by id, of another user", event(`"id":"` + id + `"`), strings.Replace(event(`"id":"`+id+`"`), alice, "00000000-0000-7000-8000-000000000002", 1), nil},
-		{"by id, at another time", event(`"id":"` + id + `"`), event(`"id":"`+id+`"`, `"timestamp":"2026-01-31T12:00:00Z"`), nil},
-		{"by Idempotency-Key", event(), other, named},
-		{"by Idempotency-Key, at another time", event(`"timestamp":"` + time.Now().UTC().Format(time.RFC3339) + `"`), event(`"timestamp":"` + time.Now().UTC().Add(-time.Hour).Format(time.RFC3339) + `"`), named},
+		{"by id", event(id(0)), strings.Replace(event(id(0)), `"qr"`, `"nfc"`, 1), nil},
+		{"by id, of another user", event(id(1)), strings.Replace(event(id(1)), alice, "00000000-0000-7000-8000-000000000002", 1), nil},
+		{"by id, at another time", event(id(2)), event(id(2), now), nil},
+		{"by Idempotency-Key", event(), other, named("a")},
+		{"by Idempotency-Key, at another time", event(now), event(before), named("b")},
 		{"a CloudEvent by id and source", ce("A-1", ""), strings.Replace(ce("A-1", ""), `"qr"`, `"nfc"`, 1), cloud},
-		{"a CloudEvent by id and source, at another time", ce("A-1", ""), ce("A-1", `,"time":"`+time.Now().UTC().Add(-time.Hour).Format(time.RFC3339)+`"`), cloud},
-		{"a CloudEvent with an id of ours", ce(id, ""), strings.Replace(ce(id, ""), `"qr"`, `"nfc"`, 1), cloud},
-	} {
-		for _, fannedOut := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, fanned out: %v", tt.name, fannedOut), func(t *testing.T) {
-				t.Parallel()
-				s := newServer(t)
-				first := s.post(tt.body, tt.header...)
-				if first.status != 202 || first.Repeated {
-					t.Fatalf("first: %d %s", first.status, first.text)
-				}
-				if fannedOut {
-					s.fanOut()
-					s.Await("fan-out", `SELECT count(*) = 1 FROM events`)
-				}
-				again := s.post(tt.body, tt.header...)
-				if again.status != 202 || !again.Repeated || again.ID != first.ID {
-					t.Errorf("repeat: %d %s", again.status, again.text)
-				}
-				changed := s.post(tt.changed, tt.header...)
-				if changed.status != 409 || !strings.Contains(changed.Error, "was used for another event") {
-					t.Errorf("changed: %d %s", changed.status, changed.text)
-				}
-				if n := s.stored(); n != 1 {
-					t.Errorf("%d messages stored, want 1", n)
-				}
-			})
+		{"a CloudEvent by id and source, at another time", ce("A-2", ""), ce("A-2", `,"time":"`+before[13:]), cloud},
+		{"a CloudEvent with an id of ours", ce(ids[3], ""), strings.Replace(ce(ids[3], ""), `"qr"`, `"nfc"`, 1), cloud},
+	}
+	for _, fannedOut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("fanned out: %v", fannedOut), func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			if fannedOut {
+				s.fanOut()
+			}
+			for i, tt := range rows {
+				t.Run(tt.name, func(t *testing.T) {
+					first := s.post(tt.body, tt.header...)
+					if first.status != 202 || first.Repeated {
+						t.Fatalf("first: %d %s", first.status, first.text)
+					}
+					if fannedOut {
+						s.Await("fan-out", `SELECT count(*) = 1 FROM events WHERE id = $1`, first.ID)
+					}
+					again := s.post(tt.body, tt.header...)
+					if again.status != 202 || !again.Repeated || again.ID != first.ID {
+						t.Errorf("repeat: %d %s", again.status, again.text)
+					}
+					changed := s.post(tt.changed, tt.header...)
+					if changed.status != 409 || !strings.Contains(changed.Error, "was used for another event") {
+						t.Errorf("changed: %d %s", changed.status, changed.text)
+					}
+					if n := s.stored(); n != i+1 {
+						t.Errorf("%d messages stored, want %d", n, i+1)
+					}
+				})
+			}
+		})
+	}
+}
+
+// Two under one id at once, in as many ways as the scheduler likes: one body wins.
+func TestOfTwoAtOnceUnderOneIDOneIsAccepted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for round := range 20 {
+		id := `"id":"` + newID() + `"`
+		bodies := []string{event(id), strings.Replace(event(id), `"qr"`, `"nfc"`, 1)}
+		statuses := make([]int, len(bodies))
+		var g sync.WaitGroup
+		for i, body := range bodies {
+			g.Go(func() { statuses[i] = s.post(body).status })
+		}
+		g.Wait()
+		slices.Sort(statuses)
+		if !slices.Equal(statuses, []int{202, 409}) || s.stored() != round+1 {
+			t.Fatalf("round %d: %d, %d stored", round, statuses, s.stored())
 		}
 	}
 }
@@ -235,10 +264,11 @@ func TestNamesAreForgottenAfterADay(t *testing.T) {
 
 func TestABatchIsAnsweredEventByEvent(t *testing.T) {
 	t.Parallel()
-	id := newID()
+	id, two := newID(), newID()
 	broken := strings.Replace(event(), `"qr"`, `""`, 1)
 	unknown := strings.Replace(event(), "card.viewed", "order.paid", 1)
 	array := func(events ...string) string { return "[" + strings.Join(events, ",") + "]" }
+	s := newServer(t)
 	for _, tt := range []struct {
 		name, mediaType, body string
 		status                int
@@ -250,7 +280,7 @@ func TestABatchIsAnsweredEventByEvent(t *testing.T) {
 		{"all broken", typeJSON, array(broken, unknown), 400, []int{400, 400}},
 		{"no object among them", typeJSON, array(event(), "7"), 207, []int{202, 400}},
 		{"the same event twice", typeJSON, array(event(`"id":"`+id+`"`), event(`"id":"`+id+`"`)), 202, []int{202, 202}},
-		{"two events under one id: the first is accepted", typeJSON, array(event(`"id":"`+id+`"`), strings.Replace(event(`"id":"`+id+`"`), `"qr"`, `"nfc"`, 1)), 207, []int{202, 409}},
+		{"two events under one id: the first is accepted", typeJSON, array(event(`"id":"`+two+`"`), strings.Replace(event(`"id":"`+two+`"`), `"qr"`, `"nfc"`, 1)), 207, []int{202, 409}},
 		{"one too large", typeJSON, array(event(), strings.Replace(event(), `"qr"`, `"`+strings.Repeat("x", events.MaxBody)+`"`, 1)), 207, []int{202, 413}},
 		{"lines", typeNDJSON, event() + "\n\n" + event() + "\r\n", 202, []int{202, 202}},
 		{"a line that is no JSON", typeNDJSON, event() + "\n{\n" + event(), 207, []int{202, 400, 202}},
@@ -258,8 +288,7 @@ func TestABatchIsAnsweredEventByEvent(t *testing.T) {
 			{"specversion":"0.3","id":"1","source":"/s","type":"card.viewed"}]`, 207, []int{202, 400}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			s := newServer(t, func(c *Config) { c.UnknownEventTypes = "refuse" })
+			before := s.stored()
 			a := s.post(tt.body, "Content-Type", tt.mediaType)
 			if a.status != tt.status || len(a.Results.Results) != len(tt.want) {
 				t.Fatalf("%d %s", a.status, a.text)
@@ -273,7 +302,7 @@ func TestABatchIsAnsweredEventByEvent(t *testing.T) {
 					stored[r.ID] = true
 				}
 			}
-			if n := s.stored(); n != len(stored) {
+			if n := s.stored() - before; n != len(stored) {
 				t.Errorf("%d messages stored, %d ids accepted", n, len(stored))
 			}
 		})
