@@ -69,37 +69,46 @@ type Event struct {
 	// Attributes travel with the event inside Cardwire and are never sent to a
 	// receiver. Keys are lower-case words joined by dashes.
 	Attributes map[string]string
+
+	// Trace is the trace that the event belongs to, as the header traceparent of
+	// W3C Trace Context has it; empty for none. It travels like an attribute, in
+	// the message header traceparent. One that breaks the format is left out.
+	Trace string
 }
 
 // New makes an event of now with a fresh id. data becomes the body's "data"
 // and must marshal to a JSON object. The event is checked: the error is an
 // [*InvalidError].
-func New(userID uuid.UUID, eventType string, data any) (Event, error) {
-	return NewAt(time.Now(), userID, eventType, data)
-}
-
-// NewAt is New for something that happened at another time. The id is of that
-// time too, in milliseconds: it decides which daily partition the event's rows
-// live in, so it must lie within the retention time, and not in the future.
-func NewAt(at time.Time, userID uuid.UUID, eventType string, data any) (Event, error) {
-	id, err := idAt(at)
-	if err != nil {
-		return Event{}, err
+func New(userID uuid.UUID, eventType string, data any, options ...Option) (Event, error) {
+	o := choices{at: time.Now()}
+	for _, set := range options {
+		set(&o)
+	}
+	if o.id == uuid.Nil {
+		var err error
+		if o.id, err = idAt(o.at); err != nil {
+			return Event{}, err
+		}
 	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return Event{}, invalid("data", "must marshal to JSON: "+err.Error())
 	}
-	at = at.UTC().Truncate(time.Microsecond)
+	at := o.at.UTC().Truncate(time.Microsecond)
 	body, err := json.Marshal(envelope{Type: eventType, Timestamp: at, Data: raw})
 	if err != nil {
 		return Event{}, invalid("data", "must marshal to JSON: "+err.Error())
 	}
-	e := Event{ID: id, UserID: userID, Type: eventType, Time: at, Body: body}
+	e := Event{ID: o.id, UserID: userID, Type: eventType, Time: at, Body: body, Trace: o.trace}
 	if err := e.Validate(); err != nil {
 		return Event{}, err
 	}
 	return e, nil
+}
+
+// NewAt is New with [WithTime].
+func NewAt(at time.Time, userID uuid.UUID, eventType string, data any) (Event, error) {
+	return New(userID, eventType, data, WithTime(at))
 }
 
 // idAt is a UUIDv7 of a given time: the library only makes those of now.
@@ -134,6 +143,9 @@ func (e Event) Msg() *nats.Msg {
 	for k, v := range e.Attributes {
 		m.Header.Set(attributePrefix+k, v)
 	}
+	if isTraceparent(e.Trace) {
+		m.Header.Set(traceHeader, e.Trace)
+	}
 	m.Data = e.Body
 	return m
 }
@@ -153,6 +165,9 @@ func Decode(subject string, header nats.Header, body []byte) (Event, error) {
 		return Event{}, invalid("header "+nats.MsgIdHdr, "must be the event's id, a UUIDv7")
 	}
 	e := Event{ID: id, UserID: userID, Type: eventType, Body: body}
+	if trace := header.Get(traceHeader); isTraceparent(trace) {
+		e.Trace = trace
+	}
 	for k, v := range header {
 		if key, ok := strings.CutPrefix(k, attributePrefix); ok && len(v) > 0 {
 			if e.Attributes == nil {

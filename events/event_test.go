@@ -47,6 +47,7 @@ func TestDecodeIsTheInverseOfMsg(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.Attributes = map[string]string{"viewer-hash": rapid.StringMatching(`[a-zé -]{0,20}`).Draw(t, "attribute")}
+		e.Trace = rapid.SampledFrom([]string{"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}).Draw(t, "trace")
 		m := e.Msg()
 		got, err := events.Decode(m.Subject, m.Header, m.Data)
 		if err != nil {
@@ -152,6 +153,37 @@ func TestAttributesFitAHeader(t *testing.T) {
 			e.Attributes = tt.attrs
 			if err := e.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestATraceThatIsNoneIsLeftOut(t *testing.T) {
+	t.Parallel()
+	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, tt := range []struct{ name, trace, want string }{
+		{"a traceparent", good, good},
+		{"none", "", ""},
+		{"cut off", good[:54], ""},
+		{"of another version", "01" + good[2:], ""},
+		{"in capitals", strings.ToUpper(good), ""},
+		{"a line break in it", good[:54] + "\n", ""},
+		{"all zeros for the trace", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""},
+		{"all zeros for the span", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			e, err := events.New(alice, events.CardViewed, struct{}{}, events.WithTrace(tt.trace))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := e.Msg()
+			if got := m.Header.Get("traceparent"); got != tt.want {
+				t.Errorf("published %q, want %q", got, tt.want)
+			}
+			m.Header["traceparent"] = []string{tt.trace}
+			if got, err := events.Decode(m.Subject, m.Header, m.Data); err != nil || got.Trace != tt.want {
+				t.Errorf("decoded %q, %v, want %q", got.Trace, err, tt.want)
 			}
 		})
 	}

@@ -35,8 +35,9 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 }
 
 // Publish returns once the stream has stored the event, or ctx ends. Errors
-// are [ErrInvalid] (never publish it again) or [ErrNotAccepted] (publish it
-// again with the same id). A repeat is accepted and changes nothing.
+// are [ErrInvalid] (never publish it again; [ErrTooLarge] is one of them) or
+// [ErrNotAccepted] (publish it again with the same id). A repeat is accepted and
+// changes nothing.
 func (p *Publisher) Publish(ctx context.Context, e Event) error {
 	if err := e.Validate(); err != nil {
 		return err

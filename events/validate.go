@@ -15,16 +15,23 @@ import (
 // publishing it again will fail again.
 var ErrInvalid = errors.New("invalid event")
 
+// ErrTooLarge is an [InvalidError] whose body exceeds MaxBody. It is ErrInvalid as well.
+var ErrTooLarge = errors.New("event too large")
+
 // An InvalidError names the field that is wrong and the rule that it breaks.
 type InvalidError struct {
 	Field string // "type", "body", "subject", …
 	Rule  string // what the field must be
+
+	tooLarge bool
 }
 
 func (e *InvalidError) Error() string { return "invalid event: " + e.Field + ": " + e.Rule }
 
-// Is makes errors.Is(err, ErrInvalid) true.
-func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+// Is makes errors.Is(err, ErrInvalid) true, and errors.Is(err, ErrTooLarge) where it applies.
+func (e *InvalidError) Is(target error) bool {
+	return target == ErrInvalid || e.tooLarge && target == ErrTooLarge
+}
 
 func invalid(field, rule string) error { return &InvalidError{Field: field, Rule: rule} }
 
@@ -118,7 +125,8 @@ func attributeName(s string) bool {
 // checkBody checks the JSON of a body and returns its timestamp.
 func checkBody(eventType string, body []byte) (time.Time, error) {
 	if len(body) > MaxBody {
-		return time.Time{}, invalid("body", fmt.Sprintf("must be at most %d bytes, not %d", MaxBody, len(body)))
+		rule := fmt.Sprintf("must be at most %d bytes, not %d", MaxBody, len(body))
+		return time.Time{}, &InvalidError{Field: "body", Rule: rule, tooLarge: true}
 	}
 	if depth(body) > MaxDepth {
 		return time.Time{}, invalid("body", "must be nested at most "+strconv.Itoa(MaxDepth)+" deep")

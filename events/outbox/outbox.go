@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -44,20 +45,36 @@ func Write(ctx context.Context, db DB, e events.Event) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	var attributes []byte
-	if len(e.Attributes) > 0 {
-		var err error
-		if attributes, err = json.Marshal(e.Attributes); err != nil {
-			return fmt.Errorf("write event %s to outbox: %w", e.ID, err)
-		}
+	attributes, err := attributesOf(e)
+	if err != nil {
+		return fmt.Errorf("write event %s to outbox: %w", e.ID, err)
 	}
-	err := outboxdb.New(db).InsertEvent(ctx, outboxdb.InsertEventParams{
+	err = outboxdb.New(db).InsertEvent(ctx, outboxdb.InsertEventParams{
 		ID: e.ID, UserID: e.UserID, Type: e.Type, Body: e.Body, Attributes: attributes,
 	})
 	if err != nil {
 		return fmt.Errorf("write event %s to outbox: %w", e.ID, err)
 	}
 	return nil
+}
+
+// traceKey is where the attributes of a row hold the event's trace: no
+// attribute can have the name.
+const traceKey = ":trace"
+
+// attributesOf is what the row keeps beside id, user, type and body: nil for nothing.
+func attributesOf(e events.Event) ([]byte, error) {
+	attributes := maps.Clone(e.Attributes)
+	if e.Trace != "" {
+		if attributes == nil {
+			attributes = make(map[string]string, 1)
+		}
+		attributes[traceKey] = e.Trace
+	}
+	if len(attributes) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(attributes)
 }
 
 // A Relay moves events from the outbox to the stream.
@@ -171,6 +188,8 @@ func event(row outboxdb.TakeWaitingRow) events.Event {
 		if err := json.Unmarshal(row.Attributes, &e.Attributes); err != nil {
 			e.Attributes = map[string]string{"": ""}
 		}
+		e.Trace = e.Attributes[traceKey]
+		delete(e.Attributes, traceKey)
 	}
 	return e
 }

@@ -32,8 +32,20 @@ func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 // stored msgs[i]; otherwise it may have stored it all the same. ok says that
 // all are nil.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (errs []error, ok bool) {
+	return publishAll(ctx, js, msgs, func(int, *jetstream.PubAck) {})
+}
+
+// PublishAcks is PublishAll for whoever wants to know where in the stream each
+// message is, and whether it was there before: acks[i] is not nil if errs[i] is.
+func PublishAcks(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (acks []*jetstream.PubAck, errs []error) {
+	acks = make([]*jetstream.PubAck, len(msgs))
+	errs, _ = publishAll(ctx, js, msgs, func(i int, ack *jetstream.PubAck) { acks[i] = ack })
+	return acks, errs
+}
+
+func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
 	errs = make([]error, len(msgs))
-	acks := make([]jetstream.PubAckFuture, min(len(msgs), publishWindow))
+	futures := make([]jetstream.PubAckFuture, min(len(msgs), publishWindow))
 	ok = true
 	for start := 0; start < len(msgs); start += publishWindow {
 		window := msgs[start:min(start+publishWindow, len(msgs))]
@@ -42,11 +54,14 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (
 				continue
 			}
 			// The client's own retries are off: whoever calls decides.
-			acks[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
+			futures[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
 		}
 		for i := range window {
 			if errs[start+i] == nil {
-				errs[start+i] = await(ctx, acks[i])
+				var ack *jetstream.PubAck
+				if ack, errs[start+i] = await(ctx, futures[i]); ack != nil {
+					acked(start+i, ack)
+				}
 			}
 			ok = ok && errs[start+i] == nil
 		}
@@ -54,13 +69,13 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (
 	return errs, ok
 }
 
-func await(ctx context.Context, ack jetstream.PubAckFuture) error {
+func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
 	select {
-	case <-ack.Ok():
-		return nil
-	case err := <-ack.Err():
-		return err
+	case ack := <-future.Ok():
+		return ack, nil
+	case err := <-future.Err():
+		return nil, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }

@@ -15,6 +15,8 @@ type commands struct {
 	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
 	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`
+
+	EventTypes eventTypesCommand `cmd:"" name:"event-types" help:"Files of event types, as in EVENT_TYPES_FILE."`
 }
 
 func main() {

@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asDeliverer) != "" {
 		runDeliverer()
 	}
+	if os.Getenv(asNATS) != "" {
+		runNATS()
+	}
 	os.Exit(pgtest.Main(m))
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cardwire/cardwire/services/views/view"
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/services/webhooks/publish"
 )
 
 // The README's table of settings and the settings themselves must agree.
@@ -42,7 +43,7 @@ func TestTheReadmeListsEverySettingWithItsDefault(t *testing.T) {
 	}
 	for service, configs := range map[string][]any{
 		"views":     {&process.Config{}, &view.Config{}},
-		"webhooks":  {&process.Config{}, &endpoints.Config{}, &fanout.Config{}},
+		"webhooks":  {&process.Config{}, &endpoints.Config{}, &fanout.Config{}, &publish.Config{}},
 		"deliverer": {&process.Config{}, &deliver.Config{}, &sweep.Config{}},
 	} {
 		for _, cfg := range configs {

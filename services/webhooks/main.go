@@ -1,17 +1,19 @@
 // Command webhooks fans events out to endpoints, works off recoveries, and
-// serves the endpoints API and the delivery log.
+// serves the endpoints API, the delivery log and publishing over HTTP.
 package main
 
 import (
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/services/webhooks/publish"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
 )
 
 type config struct {
 	Endpoints endpoints.Config `embed:"" group:"Endpoints API"`
 	FanOut    fanout.Config    `embed:"" group:"Fan-out"`
+	Publish   publish.Config   `embed:"" group:"Publishing over HTTP"`
 	Recovery  recovery.Config  `embed:"" group:"Recovery"`
 }
 
@@ -28,6 +30,12 @@ func open(cfg config, d process.Deps) ([]process.Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Publish.EventTypesFile, cfg.Publish.Retention = cfg.Endpoints.EventTypesFile, cfg.FanOut.Retention
+	pub, err := publish.New(cfg.Publish, d)
+	if err != nil {
+		return nil, err
+	}
+	cfg.FanOut.EventTypesFile, cfg.FanOut.AcceptUnknown = cfg.Endpoints.EventTypesFile, cfg.Publish.AcceptUnknown()
 	fan, err := fanout.New(cfg.FanOut, d)
 	if err != nil {
 		return nil, err
@@ -36,5 +44,5 @@ func open(cfg config, d process.Deps) ([]process.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []process.Step{api, fan, rec}, nil
+	return []process.Step{api, pub, fan, rec}, nil
 }

@@ -167,6 +167,12 @@ type Event struct {
 	CreatedAt  time.Time
 }
 
+type EventName struct {
+	Name      []byte
+	EventID   uuid.UUID
+	CreatedAt time.Time
+}
+
 type IdempotencyKey struct {
 	UserID      uuid.UUID
 	Key         string

@@ -16,6 +16,7 @@ import (
 	"github.com/cardwire/cardwire/services/views/view"
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
+	"github.com/cardwire/cardwire/services/webhooks/publish"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
 )
 
@@ -87,11 +88,26 @@ func (d *dev) steps(c *connections, s settings) ([]process.Step, error) {
 	// Settings that more than one step has. Our tokens name no issuer.
 	tokens := []string{"--jwt-secret=" + s.jwtSecret, "--jwt-issuer=", "--jwt-audience="}
 	sealed := []string{"--encryption-keyset=" + s.keyset, "--allow-cidrs=" + allowCIDRs}
+	api, err := parse[endpoints.Config](tokens, sealed)
+	if err != nil {
+		return nil, err
+	}
+	fan, err := parse[fanout.Config]()
+	if err != nil {
+		return nil, err
+	}
+	pub, err := parse[publish.Config]()
+	if err != nil {
+		return nil, err
+	}
+	pub.EventTypesFile, pub.Retention = api.EventTypesFile, fan.Retention
+	fan.EventTypesFile, fan.AcceptUnknown = api.EventTypesFile, pub.AcceptUnknown()
 	var all []process.Step
 	for _, open := range []func() (process.Step, error){
 		func() (process.Step, error) { return step(view.New, c.views, tokens) },
-		func() (process.Step, error) { return step(endpoints.New, c.webhooks, tokens, sealed) },
-		func() (process.Step, error) { return step(fanout.New, c.webhooks) },
+		func() (process.Step, error) { return endpoints.New(api, c.webhooks) },
+		func() (process.Step, error) { return fanout.New(fan, c.webhooks) },
+		func() (process.Step, error) { return publish.New(pub, c.webhooks) },
 		func() (process.Step, error) { return step(recovery.New, c.webhooks) },
 		func() (process.Step, error) { return step(deliver.New, c.deliverer, sealed) },
 		func() (process.Step, error) { return step(sweep.New, c.deliverer) },

@@ -5,6 +5,7 @@ package eventtypes
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -37,12 +38,18 @@ func (t Type) Validate(body []byte) error {
 	if err := json.Unmarshal(body, &members); err != nil {
 		return fmt.Errorf("body: %w", err)
 	}
-	data, err := jsonschema.UnmarshalJSON(bytes.NewReader(members["data"]))
+	return t.ValidateData(members["data"])
+}
+
+// ValidateData holds the data of an event to the schema. The error is a
+// *[BrokenError] if it does not follow it.
+func (t Type) ValidateData(data []byte) error {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
-	if err := t.compiled.Validate(data); err != nil {
-		return fmt.Errorf("data: %s", broken(err))
+	if err := t.compiled.Validate(value); err != nil {
+		return brokenError(err)
 	}
 	return nil
 }
@@ -73,4 +80,21 @@ func (c *Catalog) Subscribable() []string {
 		}
 	}
 	return list
+}
+
+// ErrUnknown is what [Catalog.Check] wraps if the catalog lacks the type.
+var ErrUnknown = errors.New("type: is not declared")
+
+// Check holds the data of an event to its type. A type that the catalog lacks is
+// ErrUnknown, unless unknown ones are accepted; data that does not follow the
+// schema is a *[BrokenError]. Schemas were compiled by Load.
+func (c *Catalog) Check(eventType string, data []byte, acceptUnknown bool) error {
+	t, ok := c.known[eventType]
+	switch {
+	case ok:
+		return t.ValidateData(data)
+	case acceptUnknown:
+		return nil
+	}
+	return fmt.Errorf("%w in EVENT_TYPES_FILE: %s", ErrUnknown, eventType)
 }

@@ -144,33 +144,11 @@ func compile(text json.RawMessage) (*jsonschema.Schema, error) {
 	compiler.AssertFormat()
 	compiler.UseLoader(jsonschema.SchemeURLLoader{}) // nothing is fetched, not even files
 	if err := compiler.AddResource(here, schema); err != nil {
-		return nil, errors.New(broken(err))
+		return nil, schemaFault(err)
 	}
 	compiled, err := compiler.Compile(here)
 	if err != nil {
-		return nil, errors.New(broken(err))
+		return nil, schemaFault(err)
 	}
 	return compiled, nil
-}
-
-// broken puts what the library says about a value or a schema into one line: a rule
-// that is broken, deepest in the value, and where.
-func broken(err error) string {
-	var meta *jsonschema.SchemaValidationError // does not unwrap
-	if errors.As(err, &meta) {
-		err = meta.Err
-	}
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
-		return err.Error()
-	}
-	says, deepest := "does not follow the schema", -1
-	for _, unit := range invalid.BasicOutput().Errors {
-		// What encloses others comes before them, and says only that they failed.
-		if unit.Error != nil && len(unit.InstanceLocation) >= deepest {
-			deepest = len(unit.InstanceLocation)
-			says = fmt.Sprintf("at %q: %s", unit.InstanceLocation, unit.Error)
-		}
-	}
-	return says
 }

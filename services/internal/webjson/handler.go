@@ -13,8 +13,9 @@ const (
 	// MaxURLBytes bounds path and query together. Our longest URL has some
 	// hundred bytes; what is longer is a mistake or a probe, and would land in logs.
 	MaxURLBytes = 8 << 10
-	// MaxBodyBytes bounds the body of every request, whatever its route does. It is above
-	// the largest that a route takes, which it bounds itself, see [ReadBody].
+	// MaxBodyBytes bounds the body of a request, whatever its route does, unless that is
+	// made by [WithBodyLimit]. It is above the largest that a route takes, which it
+	// bounds itself, see [ReadBody].
 	MaxBodyBytes = 1 << 20
 
 	// What a panic may add to the log: its value can hold what a stranger wrote.
@@ -40,18 +41,34 @@ func Handler(mux *http.ServeMux, log zerolog.Logger) http.Handler {
 		case r.RequestURI == "*":
 			WriteError(t, http.StatusBadRequest, "url: must be a path")
 			return
-		case r.ContentLength > MaxBodyBytes:
-			writeTooLarge(t, MaxBodyBytes)
+		}
+		h, pattern := mux.Handler(r)
+		limit := int64(MaxBodyBytes)
+		if own, ok := h.(*limited); ok {
+			limit = own.limit
+		}
+		if r.ContentLength > limit {
+			writeTooLarge(t, limit)
 			return
 		}
-		r.Body = http.MaxBytesReader(t, r.Body, MaxBodyBytes)
-		if h, pattern := mux.Handler(r); pattern == "" {
+		r.Body = http.MaxBytesReader(t, r.Body, limit)
+		if pattern == "" {
 			noRoute(t, r, h)
 			return
 		}
 		mux.ServeHTTP(t, r)
 	})
 }
+
+// A limited route has a bound of its own on the body.
+type limited struct {
+	http.Handler
+	limit int64
+}
+
+// WithBodyLimit makes a route, to be registered as it is, whose requests may have
+// a body of that many bytes instead of [MaxBodyBytes].
+func WithBodyLimit(limit int64, h http.Handler) http.Handler { return &limited{h, limit} }
 
 // noRoute answers what no pattern matches. h is net/http's own answer, which is
 // asked only whether another method would do.

@@ -31,6 +31,11 @@ func routes() *http.ServeMux {
 		var tooLarge *http.MaxBytesError
 		Write(w, http.StatusOK, errors.As(err, &tooLarge))
 	})
+	mux.Handle("POST /large", WithBodyLimit(2*MaxBodyBytes, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, ok := ReadBody(w, r, 2*MaxBodyBytes); ok {
+			Write(w, http.StatusOK, len(body))
+		}
+	})))
 	mux.HandleFunc("GET /panic/{id}", func(http.ResponseWriter, *http.Request) { panic("the value " + strings.Repeat("\n", 1000)) })
 	mux.HandleFunc("GET /panic-late", func(w http.ResponseWriter, _ *http.Request) {
 		Write(w, http.StatusOK, "half")
@@ -78,6 +83,10 @@ func TestHandler(t *testing.T) {
 		{name: "body over everybody's limit", method: "POST", uri: "/greedy", body: strings.Repeat("a", MaxBodyBytes+1), status: 413, answer: "body: must be at most 1048576 bytes"},
 		{name: "body over everybody's limit, chunked: reading it fails", method: "POST", uri: "/greedy", body: strings.Repeat("a", MaxBodyBytes+1), chunked: true, status: 200, answer: "true"},
 		{name: "body at everybody's limit", method: "POST", uri: "/greedy", body: strings.Repeat("a", MaxBodyBytes), status: 200, answer: "false"},
+		{name: "a larger body where the route takes it", method: "POST", uri: "/large", body: strings.Repeat("a", 2*MaxBodyBytes), status: 200, answer: "2097152"},
+		{name: "body over the limit of such a route", method: "POST", uri: "/large", body: strings.Repeat("a", 2*MaxBodyBytes+1), status: 413, answer: "body: must be at most 2097152 bytes"},
+		{name: "body over the limit of such a route, chunked", method: "POST", uri: "/large", body: strings.Repeat("a", 2*MaxBodyBytes+1), chunked: true, status: 413, answer: "body: must be at most 2097152 bytes"},
+		{name: "a larger body for a path that is none", method: "POST", uri: "/nothing", body: strings.Repeat("a", MaxBodyBytes+1), status: 413, answer: "body: must be at most 1048576 bytes"},
 		{name: "panic", method: "GET", uri: "/panic/secret", status: 500, answer: "something went wrong on our side"},
 		{name: "an answer that can't be encoded", method: "GET", uri: "/unencodable", status: 500, answer: "something went wrong on our side"},
 	}

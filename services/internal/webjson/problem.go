@@ -45,6 +45,11 @@ func WriteError(w http.ResponseWriter, status int, sentence string) {
 	write(w, status, problemType, NewProblem(status, sentence))
 }
 
+// WriteProblem answers an error with a v that embeds [Problem] and adds members.
+func WriteProblem(w http.ResponseWriter, status int, v any) {
+	write(w, status, problemType, v)
+}
+
 // Write answers with status and v as JSON. If v can't be encoded, which is a
 // fault of ours, it panics before anything is written, so that [Handler] logs it and
 // answers 500.

@@ -2,6 +2,8 @@ package fanout
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/eventtypes"
 )
 
 // What is kept of a dead event. Bodies fit as the stream bounds them.
@@ -35,6 +38,28 @@ func decode(subject string, header nats.Header, body []byte, seq uint64, at time
 		it.event = e
 	}
 	return it
+}
+
+// checkType holds a live event to its declared type. What breaks that is dead; the
+// reason quotes nothing of the data.
+func (it *item) checkType(catalog *eventtypes.Catalog, acceptUnknown bool) {
+	if it.reason != "" {
+		return
+	}
+	var body struct {
+		Data json.RawMessage `json:"data"`
+	}
+	err := json.Unmarshal(it.event.Body, &body)
+	if err == nil {
+		err = catalog.Check(it.event.Type, body.Data, acceptUnknown)
+	}
+	var broken *eventtypes.BrokenError
+	switch {
+	case errors.As(err, &broken):
+		it.reason = "invalid event: " + broken.Quiet()
+	case err != nil:
+		it.reason = "invalid event: " + err.Error()
+	}
 }
 
 // deadID derives the key of a dead event from the message: a repeat is the same row.

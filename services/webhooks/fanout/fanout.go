@@ -20,6 +20,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -30,6 +31,12 @@ import (
 type Config struct {
 	Retention   time.Duration `env:"RETENTION" default:"720h" help:"How long events, deliveries and attempts are kept, in whole days. Older days are dropped."`
 	FanoutBatch int           `env:"FANOUT_BATCH" default:"500" help:"Most events to fan out in one transaction (1 to 2000)."`
+
+	CheckNATSEvents bool `name:"check-nats-events" env:"CHECK_NATS_EVENTS" help:"Hold what comes over NATS to the event types too: events of undeclared types (unless UNKNOWN_EVENT_TYPES accepts them) and data that breaks its schema go to dead_events."`
+
+	// Settings of other steps of the service.
+	EventTypesFile string `kong:"-"`
+	AcceptUnknown  bool   `kong:"-"`
 }
 
 // publishTimeout bounds publishing the deliveries of a batch. What is not
@@ -44,6 +51,7 @@ type FanOut struct {
 	pool    *pgxpool.Pool
 	streams streams.Config
 	keeper  *partitions.Keeper
+	catalog *eventtypes.Catalog // nil: events are not held to their types
 }
 
 // New checks the settings.
@@ -54,10 +62,17 @@ func New(cfg Config, d process.Deps) (*FanOut, error) {
 	if cfg.FanoutBatch < 1 || cfg.FanoutBatch > 2000 {
 		return nil, fmt.Errorf("FANOUT_BATCH: must be 1 to 2000, not %d", cfg.FanoutBatch)
 	}
-	return &FanOut{
+	f := &FanOut{
 		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, streams: d.Streams,
 		keeper: partitions.NewKeeper(d.DB, cfg.Retention, d.Log),
-	}, nil
+	}
+	if cfg.CheckNATSEvents {
+		var err error
+		if f.catalog, err = eventtypes.Load(cfg.EventTypesFile); err != nil {
+			return nil, fmt.Errorf("EVENT_TYPES_FILE: %w", err)
+		}
+	}
+	return f, nil
 }
 
 // Run fans out until ctx ends, and keeps the partitions meanwhile.
@@ -94,7 +109,11 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 			continue
 		}
 		kept = append(kept, m)
-		items = append(items, decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp, f.keeper.Covers))
+		it := decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp, f.keeper.Covers)
+		if f.catalog != nil {
+			it.checkType(f.catalog, f.cfg.AcceptUnknown)
+		}
+		items = append(items, it)
 	}
 	work := context.WithoutCancel(ctx) // what was begun is finished
 	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) error {
