@@ -115,7 +115,7 @@ func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) ([]u
 }
 
 const matchEndpoints = `-- name: MatchEndpoints :many
-SELECT id, user_id, events, created_at
+SELECT id, user_id, events, filter, created_at
 FROM endpoints
 WHERE user_id = ANY ($1::uuid[]) AND is_active AND deleted_at IS NULL
 ORDER BY user_id, id
@@ -125,11 +125,12 @@ type MatchEndpointsRow struct {
 	ID        uuid.UUID
 	UserID    uuid.UUID
 	Events    []string
+	Filter    []byte
 	CreatedAt time.Time
 }
 
-// The active endpoints of some users. Which event types they want is matched
-// by the caller, for the whole batch at once.
+// The active endpoints of some users. Which events they want is matched by the
+// caller (services/internal/subscription), for the whole batch at once.
 func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]MatchEndpointsRow, error) {
 	rows, err := q.db.Query(ctx, matchEndpoints, userIds)
 	if err != nil {
@@ -143,6 +144,7 @@ func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]Ma
 			&i.ID,
 			&i.UserID,
 			&i.Events,
+			&i.Filter,
 			&i.CreatedAt,
 		); err != nil {
 			return nil, err

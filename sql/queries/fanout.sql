@@ -1,7 +1,7 @@
 -- name: MatchEndpoints :many
--- The active endpoints of some users. Which event types they want is matched
--- by the caller, for the whole batch at once.
-SELECT id, user_id, events, created_at
+-- The active endpoints of some users. Which events they want is matched by the
+-- caller (services/internal/subscription), for the whole batch at once.
+SELECT id, user_id, events, filter, created_at
 FROM endpoints
 WHERE user_id = ANY (@user_ids::uuid[]) AND is_active AND deleted_at IS NULL
 ORDER BY user_id, id;
