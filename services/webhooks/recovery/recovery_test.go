@@ -44,11 +44,14 @@ func newLab(t *testing.T) *lab {
 // write writes n deliveries of the endpoint with a status, of events of now.
 func (l *lab) write(n int, status string) {
 	l.T.Helper()
-	l.Exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, delivered_at, exhausted_at)
-		SELECT new_id(), new_id(), $1, 'card.viewed', $2, CASE WHEN $2 = 'failed' THEN 'exhausted' END, 4, 4,
+	l.Exec(`WITH v AS (
+			INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+			SELECT new_id(), $4, 'contact.saved', '{}', now(), 1 FROM generate_series(1, $3) RETURNING id)
+		INSERT INTO deliveries (id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, delivered_at, exhausted_at)
+		SELECT new_id(), v.id, $1, 'card.viewed', $2, CASE WHEN $2 = 'failed' THEN 'exhausted' END, 4, 4,
 		       CASE WHEN $2 = 'pending' THEN now() + interval '1 day' END, CASE WHEN $2 = 'success' THEN now() END,
 		       CASE WHEN $2 = 'failed' THEN now() END
-		FROM generate_series(1, $3)`, l.endpoint, status, n)
+		FROM v`, l.endpoint, status, n, alice)
 }
 
 // ask writes a recovery of the last hour up to a time.
