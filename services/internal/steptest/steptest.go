@@ -37,7 +37,8 @@ type Env struct {
 	Streams streams.Config
 }
 
-// New starts them and makes the partitions of today.
+// New starts them and makes the partitions of today, and of the days beside it
+// for tests that run around midnight.
 func New(t testing.TB) *Env {
 	t.Helper()
 	serial, err := secrets.NewKeyset()
@@ -51,7 +52,7 @@ func New(t testing.TB) *Env {
 	e := &Env{T: t, Broker: natstest.Start(t), DB: pgtest.New(t), Serial: serial, Keyset: keyset, Streams: streams.DefaultConfig()}
 	e.Streams.EventsMaxBytes = 1 << 30
 	today := time.Now().UTC()
-	if _, err := db.New(e.DB).EnsurePartitions(t.Context(), db.EnsurePartitionsParams{FromDay: today, ToDay: today.AddDate(0, 0, 1)}); err != nil {
+	if _, err := db.New(e.DB).EnsurePartitions(t.Context(), db.EnsurePartitionsParams{FromDay: today.AddDate(0, 0, -1), ToDay: today.AddDate(0, 0, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	return e

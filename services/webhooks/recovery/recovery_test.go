@@ -301,3 +301,43 @@ func TestTheStepWorksOffWhatIsAskedFor(t *testing.T) {
 	l.Run(l.step)
 	l.Await("finished", `SELECT finished_at IS NOT NULL AND recovered = 3 FROM recoveries WHERE id = $1`, id)
 }
+
+func TestWhatIsMissingFollowsPatternsAndFilter(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, events, filter string
+		want                 int // of 100 card.viewed with n from 0 on, and 100 contact.saved
+	}{
+		{"a prefix", "{card.*}", "", 100},
+		{"everything", "{*}", "", 200},
+		{"a filter", "{card.viewed}", `{"n":{"lt":70}}`, 70},
+		{"everything and a filter", "{*}", `{"n":{"gte":90}}`, 20},
+		{"a filter that nothing passes", "{*}", `{"n":"x"}`, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.Exec(`UPDATE endpoints SET events = $1, filter = nullif($2, '')::json`, tt.events, tt.filter)
+			l.Exec(`INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+				SELECT new_id(), $1, type, convert_to('{"data":{"n":' || n || '}}', 'UTF8'), now(), n
+				FROM generate_series(0, 99) AS n, unnest('{card.viewed,contact.saved}'::text[]) AS type`, alice)
+			// Of these nothing is left to send.
+			l.Exec(`INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+				SELECT new_id(), $1, 'card.viewed', '', now(), n FROM generate_series(1, 10) AS n`, alice)
+			l.ask(true, time.Now().Add(time.Second))
+			l.finish()
+			l.expect("made", tt.want, `SELECT count(*) FROM deliveries WHERE trigger = 'recover'`)
+		})
+	}
+}
+
+func TestWhatFailedIsLeftIfItsBodyIsNoLongerKept(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.write(20, "failed")
+	l.Exec(`UPDATE events SET body = '' WHERE id IN (SELECT id FROM events ORDER BY id LIMIT 5)`)
+	l.ask(false, time.Now().Add(time.Second))
+	l.finish()
+	l.expect("pending", 15, `SELECT count(*) FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.status = 'pending' AND e.body <> ''`)
+	l.expect("left", 5, `SELECT count(*) FROM deliveries WHERE status = 'failed'`)
+}
