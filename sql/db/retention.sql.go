@@ -7,9 +7,236 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
+
+const attemptsWithBodies = `-- name: AttemptsWithBodies :many
+SELECT delivery_id FROM attempts
+WHERE delivery_id > $1::uuid AND delivery_id < $2::uuid
+  AND (response_body IS NOT NULL OR response_headers IS NOT NULL OR request_headers IS NOT NULL)
+ORDER BY delivery_id
+LIMIT $3::int
+`
+
+type AttemptsWithBodiesParams struct {
+	After   uuid.UUID
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+// Deliveries after one id and before another with attempts that have bodies or
+// headers, once for each attempt.
+func (q *Queries) AttemptsWithBodies(ctx context.Context, arg AttemptsWithBodiesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, attemptsWithBodies, arg.After, arg.Before, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var delivery_id uuid.UUID
+		if err := rows.Scan(&delivery_id); err != nil {
+			return nil, err
+		}
+		items = append(items, delivery_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const beginClearing = `-- name: BeginClearing :exec
+INSERT INTO cleared_days (day) VALUES ($1::date) ON CONFLICT (day) DO NOTHING
+`
+
+func (q *Queries) BeginClearing(ctx context.Context, day time.Time) error {
+	_, err := q.db.Exec(ctx, beginClearing, day)
+	return err
+}
+
+const clearAttempts = `-- name: ClearAttempts :execrows
+UPDATE attempts SET response_body = NULL, response_headers = NULL, request_headers = NULL
+WHERE delivery_id = ANY ($1::uuid[]) AND delivery_id BETWEEN $2::uuid AND $3::uuid AND outcome IS NOT NULL
+`
+
+type ClearAttemptsParams struct {
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
+}
+
+func (q *Queries) ClearAttempts(ctx context.Context, arg ClearAttemptsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, clearAttempts, arg.Ids, arg.Low, arg.High)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const clearEvents = `-- name: ClearEvents :execrows
+UPDATE events SET body = ''
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid
+  AND id <> ALL (ARRAY (
+      SELECT d.event_id FROM deliveries d
+      WHERE d.id BETWEEN $2 AND $3 AND d.next_attempt_at IS NOT NULL))
+`
+
+type ClearEventsParams struct {
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
+}
+
+// Clears the bodies of some events, but for those with a pending delivery, whose
+// ids, like those of the events, are between low and high. Only after LockBodies.
+func (q *Queries) ClearEvents(ctx context.Context, arg ClearEventsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, clearEvents, arg.Ids, arg.Low, arg.High)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const daysToClear = `-- name: DaysToClear :many
+SELECT p.day::date
+FROM event_days() AS p (day)
+WHERE p.day < $1::date
+  AND NOT EXISTS (SELECT FROM cleared_days d WHERE d.day = p.day AND d.finished_at IS NOT NULL)
+ORDER BY p.day
+`
+
+// The days (UTC) before one of which bodies may still be kept, oldest first.
+func (q *Queries) DaysToClear(ctx context.Context, before time.Time) ([]time.Time, error) {
+	rows, err := q.db.Query(ctx, daysToClear, before)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []time.Time
+	for rows.Next() {
+		var p_day time.Time
+		if err := rows.Scan(&p_day); err != nil {
+			return nil, err
+		}
+		items = append(items, p_day)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const deleteOldDeadEvents = `-- name: DeleteOldDeadEvents :execrows
+DELETE FROM dead_events
+WHERE id = ANY (ARRAY (SELECT d.id FROM dead_events d WHERE d.created_at < $1::timestamptz ORDER BY d.created_at LIMIT $2::int))
+`
+
+type DeleteOldDeadEventsParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+func (q *Queries) DeleteOldDeadEvents(ctx context.Context, arg DeleteOldDeadEventsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteOldDeadEvents, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const deleteOldEndpoints = `-- name: DeleteOldEndpoints :execrows
+DELETE FROM endpoints
+WHERE id = ANY (ARRAY (SELECT e.id FROM endpoints e WHERE e.deleted_at < $1::timestamptz LIMIT $2::int))
+`
+
+type DeleteOldEndpointsParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+// Deletes endpoints that were deleted before a time, with what hangs on them:
+// their deliveries are gone.
+func (q *Queries) DeleteOldEndpoints(ctx context.Context, arg DeleteOldEndpointsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteOldEndpoints, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const deleteOldRecoveries = `-- name: DeleteOldRecoveries :execrows
+DELETE FROM recoveries
+WHERE id = ANY (ARRAY (SELECT r.id FROM recoveries r WHERE r.finished_at < $1::timestamptz LIMIT $2::int))
+`
+
+type DeleteOldRecoveriesParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+func (q *Queries) DeleteOldRecoveries(ctx context.Context, arg DeleteOldRecoveriesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteOldRecoveries, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const eventsWithBodies = `-- name: EventsWithBodies :many
+SELECT id FROM events
+WHERE id > $1::uuid AND id < $2::uuid AND octet_length(body) > 0
+ORDER BY id
+LIMIT $3::int
+`
+
+type EventsWithBodiesParams struct {
+	After   uuid.UUID
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+// Events after one id and before another whose bodies are kept, oldest first.
+func (q *Queries) EventsWithBodies(ctx context.Context, arg EventsWithBodiesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, eventsWithBodies, arg.After, arg.Before, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const finishClearing = `-- name: FinishClearing :exec
+UPDATE cleared_days SET finished_at = now() WHERE day = $1::date
+`
+
+func (q *Queries) FinishClearing(ctx context.Context, day time.Time) error {
+	_, err := q.db.Exec(ctx, finishClearing, day)
+	return err
+}
+
+const forgetCleared = `-- name: ForgetCleared :exec
+DELETE FROM cleared_days WHERE day < $1::date
+`
+
+// Forgets the days before one: their rows are gone.
+func (q *Queries) ForgetCleared(ctx context.Context, before time.Time) error {
+	_, err := q.db.Exec(ctx, forgetCleared, before)
+	return err
+}
 
 const holdBodies = `-- name: HoldBodies :exec
 SELECT pg_advisory_xact_lock_shared(hashtext('cardwire bodies'))
@@ -53,4 +280,46 @@ func (q *Queries) KeptBodies(ctx context.Context, arg KeptBodiesParams) ([]uuid.
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockBodies = `-- name: LockBodies :exec
+SELECT pg_advisory_xact_lock(hashtext('cardwire bodies'))
+`
+
+// Waits for whoever holds bodies, and has others wait until the transaction ends.
+func (q *Queries) LockBodies(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, lockBodies)
+	return err
+}
+
+const longSchedules = `-- name: LongSchedules :one
+SELECT count(*) FROM endpoints e
+WHERE e.deleted_at IS NULL AND (SELECT sum(ms) FROM unnest(e.retry_schedule) AS ms) > 1000 * $1::bigint
+`
+
+// How many endpoints have a schedule of their own that is longer than a time (in seconds).
+func (q *Queries) LongSchedules(ctx context.Context, longest int64) (int64, error) {
+	row := q.db.QueryRow(ctx, longSchedules, longest)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const pendingBefore = `-- name: PendingBefore :one
+SELECT count(*) FROM (
+    SELECT FROM deliveries WHERE id < $1::uuid AND status = 'pending' LIMIT $2::int
+) AS d
+`
+
+type PendingBeforeParams struct {
+	Before  uuid.UUID
+	MaxRows int32
+}
+
+// How many deliveries before an id are pending, counted up to max_rows.
+func (q *Queries) PendingBefore(ctx context.Context, arg PendingBeforeParams) (int64, error) {
+	row := q.db.QueryRow(ctx, pendingBefore, arg.Before, arg.MaxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }

@@ -13,3 +13,13 @@ CREATE TABLE cleared_days (
     begun_at    timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
+
+-- The days (UTC) that events have partitions of.
+-- +goose StatementBegin
+CREATE FUNCTION event_days() RETURNS SETOF date LANGUAGE sql STABLE AS $$
+    SELECT to_date(right(c.relname, 8), 'YYYYMMDD')
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'events'::regclass AND c.relname ~ '_p[0-9]{8}$'
+$$;
+-- +goose StatementEnd
