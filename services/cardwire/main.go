@@ -15,6 +15,7 @@ type commands struct {
 	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
 	Erase   eraseCommand   `cmd:"" help:"Remove all that is there of one user: rows and messages. Without --yes, say what that is."`
+	Tail    tailCommand    `cmd:"" help:"Show events and attempts as they happen."`
 	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`
 }
 
