@@ -115,9 +115,27 @@ func (l *lab) fill(name string, user uuid.UUID) {
 
 // all is what there is of a user that has everything.
 var all = []Line{
-	{"saved_contacts", 2}, {"card_links", 1}, {"links", 1}, {"cards", 1}, {"users", 1}, {"outbox", 1}, {"endpoint_secrets", 1},
-	{"messages of EVENTS", 2}, {"messages of DELIVERIES", 3}, {"deliveries", n}, {"attempts", 2 * n}, {"events", n}, {"dead_events", 1},
-	{"delivery_counts", 1}, {"recoveries", 1}, {"card_views", 2}, {"idempotency_keys", 1}, {"audit_log", 1}, {"endpoint_states", 1}, {"endpoints", 1}, {viewer, 1},
+	{"saved_contacts", 2},
+	{"card_links", 1},
+	{"links", 1},
+	{"cards", 1},
+	{"users", 1},
+	{"outbox", 1},
+	{"endpoint_secrets", 1},
+	{"messages of EVENTS", 2},
+	{"messages of DELIVERIES", 3},
+	{"deliveries", n},
+	{"attempts", 2 * n},
+	{"events", n},
+	{"dead_events", 1},
+	{"delivery_counts", 1},
+	{"recoveries", 1},
+	{"card_views", 2},
+	{"idempotency_keys", 1},
+	{"audit_log", 1},
+	{"endpoint_states", 1},
+	{"endpoints", 1},
+	{viewer, 1},
 }
 
 func (l *lab) counts(user uuid.UUID) []Line {
