@@ -118,6 +118,11 @@ func FirstSubject(endpointID uuid.UUID) string { return "deliveries.first." + en
 // AgainSubject is where a delivery is published whose retry is due.
 func AgainSubject(endpointID uuid.UUID) string { return "deliveries.again." + endpointID.String() }
 
+// DeliverySubjects are filters of all that may be in Deliveries for an endpoint.
+func DeliverySubjects(endpointID uuid.UUID) []string {
+	return []string{"deliveries.*." + endpointID.String(), "deliveries.wait.*." + endpointID.String()}
+}
+
 // WaitSubject is the delay line of a step of the schedule.
 func WaitSubject(step time.Duration, endpointID uuid.UUID) string {
 	return "deliveries.wait." + StepName(step) + "." + endpointID.String()

@@ -88,7 +88,7 @@ func (q *Queries) DropSigningKeys(ctx context.Context, endpointID uuid.UUID) err
 
 const endpoint = `-- name: Endpoint :one
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
 `
@@ -116,6 +116,7 @@ func (q *Queries) Endpoint(ctx context.Context, arg EndpointParams) (Endpoint, e
 		&i.RateLimit,
 		&i.RetrySchedule,
 		&i.DisabledAt,
+		&i.Filter,
 	)
 	return i, err
 }
@@ -163,14 +164,14 @@ func (q *Queries) IdempotentAnswer(ctx context.Context, arg IdempotentAnswerPara
 }
 
 const insertEndpoint = `-- name: InsertEndpoint :one
-INSERT INTO endpoints (id, user_id, url, events, description, max_in_flight, rate_limit, retry_schedule, created_at, updated_at)
-SELECT $1::uuid, $2::uuid, $3::text, $4::text[], $5::text,
-       $6::int, $7::int, $8::int[], t, t
+INSERT INTO endpoints (id, user_id, url, events, filter, description, max_in_flight, rate_limit, retry_schedule, created_at, updated_at)
+SELECT $1::uuid, $2::uuid, $3::text, $4::text[], $5::json, $6::text,
+       $7::int, $8::int, $9::int[], t, t
 FROM clock_timestamp() AS t
-WHERE $9::int = 0
-   OR (SELECT count(*) FROM endpoints e WHERE e.user_id = $2 AND e.deleted_at IS NULL) < $9
+WHERE $10::int = 0
+   OR (SELECT count(*) FROM endpoints e WHERE e.user_id = $2 AND e.deleted_at IS NULL) < $10
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 `
 
 type InsertEndpointParams struct {
@@ -178,6 +179,7 @@ type InsertEndpointParams struct {
 	UserID        uuid.UUID
 	Url           string
 	Events        []string
+	Filter        []byte
 	Description   string
 	MaxInFlight   *int32
 	RateLimit     *int32
@@ -193,6 +195,7 @@ func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) 
 		arg.UserID,
 		arg.Url,
 		arg.Events,
+		arg.Filter,
 		arg.Description,
 		arg.MaxInFlight,
 		arg.RateLimit,
@@ -215,6 +218,7 @@ func (q *Queries) InsertEndpoint(ctx context.Context, arg InsertEndpointParams) 
 		&i.RateLimit,
 		&i.RetrySchedule,
 		&i.DisabledAt,
+		&i.Filter,
 	)
 	return i, err
 }
@@ -295,7 +299,7 @@ func (q *Queries) ListAudit(ctx context.Context, arg ListAuditParams) ([]AuditLo
 
 const listEndpoints = `-- name: ListEndpoints :many
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE user_id = $1 AND deleted_at IS NULL
 ORDER BY id DESC
@@ -332,6 +336,7 @@ func (q *Queries) ListEndpoints(ctx context.Context, arg ListEndpointsParams) ([
 			&i.RateLimit,
 			&i.RetrySchedule,
 			&i.DisabledAt,
+			&i.Filter,
 		); err != nil {
 			return nil, err
 		}
@@ -355,7 +360,7 @@ func (q *Queries) LockCreation(ctx context.Context, userID uuid.UUID) error {
 
 const lockEndpoint = `-- name: LockEndpoint :one
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL
 FOR NO KEY UPDATE
@@ -385,6 +390,7 @@ func (q *Queries) LockEndpoint(ctx context.Context, arg LockEndpointParams) (End
 		&i.RateLimit,
 		&i.RetrySchedule,
 		&i.DisabledAt,
+		&i.Filter,
 	)
 	return i, err
 }
@@ -575,20 +581,21 @@ func (q *Queries) TouchEndpoint(ctx context.Context, arg TouchEndpointParams) (u
 
 const updateEndpoint = `-- name: UpdateEndpoint :one
 UPDATE endpoints
-SET url = $1, events = $2, description = $3, is_active = $4,
-    max_in_flight = $5, rate_limit = $6, retry_schedule = $7,
-    disabled_reason = CASE WHEN NOT $4 THEN coalesce(disabled_reason, 'owner') END,
-    disabled_at = CASE WHEN NOT $4 THEN coalesce(disabled_at, t) END,
+SET url = $1, events = $2, filter = $3, description = $4, is_active = $5,
+    max_in_flight = $6, rate_limit = $7, retry_schedule = $8,
+    disabled_reason = CASE WHEN NOT $5 THEN coalesce(disabled_reason, 'owner') END,
+    disabled_at = CASE WHEN NOT $5 THEN coalesce(disabled_at, t) END,
     updated_at = t
 FROM clock_timestamp() AS t
-WHERE id = $8
+WHERE id = $9
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 `
 
 type UpdateEndpointParams struct {
 	Url           string
 	Events        []string
+	Filter        []byte
 	Description   string
 	IsActive      bool
 	MaxInFlight   *int32
@@ -603,6 +610,7 @@ func (q *Queries) UpdateEndpoint(ctx context.Context, arg UpdateEndpointParams) 
 	row := q.db.QueryRow(ctx, updateEndpoint,
 		arg.Url,
 		arg.Events,
+		arg.Filter,
 		arg.Description,
 		arg.IsActive,
 		arg.MaxInFlight,
@@ -626,6 +634,7 @@ func (q *Queries) UpdateEndpoint(ctx context.Context, arg UpdateEndpointParams) 
 		&i.RateLimit,
 		&i.RetrySchedule,
 		&i.DisabledAt,
+		&i.Filter,
 	)
 	return i, err
 }

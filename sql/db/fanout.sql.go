@@ -70,7 +70,7 @@ func (q *Queries) InsertDeliveries(ctx context.Context, arg InsertDeliveriesPara
 }
 
 const matchEndpoints = `-- name: MatchEndpoints :many
-SELECT e.id, e.user_id, e.events, e.created_at, (s.waits_for IS NOT NULL)::boolean AS waits
+SELECT e.id, e.user_id, e.events, e.filter, e.created_at, (s.waits_for IS NOT NULL)::boolean AS waits
 FROM endpoints e
 LEFT JOIN endpoint_states s ON s.endpoint_id = e.id
 WHERE e.user_id = ANY ($1::uuid[]) AND e.is_active AND e.deleted_at IS NULL
@@ -81,12 +81,14 @@ type MatchEndpointsRow struct {
 	ID        uuid.UUID
 	UserID    uuid.UUID
 	Events    []string
+	Filter    []byte
 	CreatedAt time.Time
 	Waits     bool
 }
 
-// The active endpoints of some users. Which event types they want is matched
-// by the caller, for the whole batch at once. waits says that deliveries of it are parked.
+// The active endpoints of some users. Which events they want is matched by the
+// caller (services/internal/subscription), for the whole batch at once. waits
+// says that deliveries of it are parked.
 func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]MatchEndpointsRow, error) {
 	rows, err := q.db.Query(ctx, matchEndpoints, userIds)
 	if err != nil {
@@ -100,6 +102,7 @@ func (q *Queries) MatchEndpoints(ctx context.Context, userIds []uuid.UUID) ([]Ma
 			&i.ID,
 			&i.UserID,
 			&i.Events,
+			&i.Filter,
 			&i.CreatedAt,
 			&i.Waits,
 		); err != nil {

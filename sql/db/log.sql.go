@@ -298,7 +298,7 @@ SELECT id, body
 FROM (
     SELECT id, body, sum(octet_length(body)) OVER (ORDER BY id DESC) AS bytes
     FROM events
-    WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid
+    WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND octet_length(body) > 0
 ) AS e
 WHERE bytes <= $4::bigint
 `
@@ -316,7 +316,7 @@ type PayloadsRow struct {
 }
 
 // The bodies of some events, newest first, until together they exceed
-// max_bytes; of those beyond, nothing is returned. low and high bound the ids, so
+// max_bytes; of those beyond, and of bodies that are no longer kept, nothing is returned. low and high bound the ids, so
 // that only their partitions are read.
 func (q *Queries) Payloads(ctx context.Context, arg PayloadsParams) ([]PayloadsRow, error) {
 	rows, err := q.db.Query(ctx, payloads,

@@ -78,6 +78,12 @@ type CardView struct {
 	ViewedAt   time.Time
 }
 
+type ClearedDay struct {
+	Day        time.Time
+	BegunAt    time.Time
+	FinishedAt *time.Time
+}
+
 type DeadEvent struct {
 	ID        uuid.UUID
 	StreamSeq int64
@@ -132,6 +138,7 @@ type Endpoint struct {
 	RateLimit      *int32
 	RetrySchedule  []int32
 	DisabledAt     *time.Time
+	Filter         []byte
 }
 
 type EndpointSecret struct {

@@ -43,7 +43,7 @@ func (q *Queries) AdvanceRecovery(ctx context.Context, arg AdvanceRecoveryParams
 }
 
 const examineDeliveries = `-- name: ExamineDeliveries :many
-SELECT id, (status = 'failed')::boolean AS failed
+SELECT id, event_id, (status = 'failed')::boolean AS failed
 FROM deliveries
 WHERE endpoint_id = $1 AND id > $2::uuid AND id < $3::uuid
 ORDER BY id
@@ -58,8 +58,9 @@ type ExamineDeliveriesParams struct {
 }
 
 type ExamineDeliveriesRow struct {
-	ID     uuid.UUID
-	Failed bool
+	ID      uuid.UUID
+	EventID uuid.UUID
+	Failed  bool
 }
 
 // An endpoint's deliveries after one id and before another, oldest first, at most max_rows.
@@ -77,7 +78,7 @@ func (q *Queries) ExamineDeliveries(ctx context.Context, arg ExamineDeliveriesPa
 	var items []ExamineDeliveriesRow
 	for rows.Next() {
 		var i ExamineDeliveriesRow
-		if err := rows.Scan(&i.ID, &i.Failed); err != nil {
+		if err := rows.Scan(&i.ID, &i.EventID, &i.Failed); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -89,15 +90,14 @@ func (q *Queries) ExamineDeliveries(ctx context.Context, arg ExamineDeliveriesPa
 }
 
 const examineEvents = `-- name: ExamineEvents :many
-SELECT id, type, (type = ANY ($1::text[]))::boolean AS wanted
+SELECT id, type, (octet_length(body) > 0)::boolean AS has_body
 FROM events
-WHERE user_id = $2 AND id > $3::uuid AND id < $4::uuid
+WHERE user_id = $1 AND id > $2::uuid AND id < $3::uuid
 ORDER BY id
-LIMIT $5::int
+LIMIT $4::int
 `
 
 type ExamineEventsParams struct {
-	Types   []string
 	UserID  uuid.UUID
 	After   uuid.UUID
 	Before  uuid.UUID
@@ -105,16 +105,15 @@ type ExamineEventsParams struct {
 }
 
 type ExamineEventsRow struct {
-	ID     uuid.UUID
-	Type   string
-	Wanted bool
+	ID      uuid.UUID
+	Type    string
+	HasBody bool
 }
 
 // A user's events after one id and before another, oldest first, at most
-// max_rows, and whether they are of certain types.
+// max_rows, and whether their bodies are still kept.
 func (q *Queries) ExamineEvents(ctx context.Context, arg ExamineEventsParams) ([]ExamineEventsRow, error) {
 	rows, err := q.db.Query(ctx, examineEvents,
-		arg.Types,
 		arg.UserID,
 		arg.After,
 		arg.Before,
@@ -127,7 +126,7 @@ func (q *Queries) ExamineEvents(ctx context.Context, arg ExamineEventsParams) ([
 	var items []ExamineEventsRow
 	for rows.Next() {
 		var i ExamineEventsRow
-		if err := rows.Scan(&i.ID, &i.Type, &i.Wanted); err != nil {
+		if err := rows.Scan(&i.ID, &i.Type, &i.HasBody); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -301,7 +300,7 @@ func (q *Queries) ListRecoveries(ctx context.Context, arg ListRecoveriesParams) 
 
 const lockDelivery = `-- name: LockDelivery :one
 SELECT d.id, d.event_id, d.leased_until,
-       EXISTS (SELECT FROM events e WHERE e.id = d.event_id)::boolean AS has_event
+       EXISTS (SELECT FROM events e WHERE e.id = d.event_id AND octet_length(e.body) > 0)::boolean AS has_event
 FROM deliveries d
 WHERE d.id = $1 AND d.endpoint_id = $2
 FOR NO KEY UPDATE OF d
@@ -320,7 +319,7 @@ type LockDeliveryRow struct {
 }
 
 // One delivery of an endpoint, which does not change until the transaction
-// ends, and whether its event is still there.
+// ends, and whether its event is still there, with its body.
 func (q *Queries) LockDelivery(ctx context.Context, arg LockDeliveryParams) (LockDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, lockDelivery, arg.ID, arg.EndpointID)
 	var i LockDeliveryRow
@@ -346,10 +345,10 @@ func (q *Queries) LockRecoveries(ctx context.Context) (bool, error) {
 }
 
 const oldestKept = `-- name: OldestKept :one
-SELECT coalesce(oldest_day(), (now() AT TIME ZONE 'UTC')::date)::date
+SELECT greatest(coalesce(oldest_day(), (now() AT TIME ZONE 'UTC')::date), (SELECT max(day) + 1 FROM cleared_days))::date
 `
 
-// The first day (UTC) of which events are kept; today if there is none.
+// The first day (UTC) of which events are kept with their bodies; today if there is none.
 func (q *Queries) OldestKept(ctx context.Context) (time.Time, error) {
 	row := q.db.QueryRow(ctx, oldestKept)
 	var column_1 time.Time
@@ -467,7 +466,7 @@ func (q *Queries) RenewDeliveries(ctx context.Context, arg RenewDeliveriesParams
 }
 
 const takeRecovery = `-- name: TakeRecovery :one
-SELECT r.id, r.endpoint_id, r.until, r.missing, r.at, r.missing_at, e.user_id, e.events,
+SELECT r.id, r.endpoint_id, r.until, r.missing, r.at, r.missing_at, e.user_id, e.events, e.filter,
        (e.is_active AND e.deleted_at IS NULL)::boolean AS active
 FROM recoveries r
 JOIN endpoints e ON e.id = r.endpoint_id
@@ -487,6 +486,7 @@ type TakeRecoveryRow struct {
 	MissingAt  uuid.UUID
 	UserID     uuid.UUID
 	Events     []string
+	Filter     []byte
 	Active     bool
 }
 
@@ -503,6 +503,7 @@ func (q *Queries) TakeRecovery(ctx context.Context) (TakeRecoveryRow, error) {
 		&i.MissingAt,
 		&i.UserID,
 		&i.Events,
+		&i.Filter,
 		&i.Active,
 	)
 	return i, err

@@ -5,14 +5,14 @@ SELECT pg_advisory_xact_lock(hashtext('cardwire endpoints'), hashtext(cast(@user
 -- name: InsertEndpoint :one
 -- Returns no row if the user has max_endpoints already; 0 is no limit. Only
 -- after LockCreation does the limit hold: what is counted must not change meanwhile.
-INSERT INTO endpoints (id, user_id, url, events, description, max_in_flight, rate_limit, retry_schedule, created_at, updated_at)
-SELECT @id::uuid, @user_id::uuid, @url::text, @events::text[], @description::text,
+INSERT INTO endpoints (id, user_id, url, events, filter, description, max_in_flight, rate_limit, retry_schedule, created_at, updated_at)
+SELECT @id::uuid, @user_id::uuid, @url::text, @events::text[], sqlc.narg(filter)::json, @description::text,
        sqlc.narg(max_in_flight)::int, sqlc.narg(rate_limit)::int, sqlc.narg(retry_schedule)::int[], t, t
 FROM clock_timestamp() AS t
 WHERE @max_endpoints::int = 0
    OR (SELECT count(*) FROM endpoints e WHERE e.user_id = @user_id AND e.deleted_at IS NULL) < @max_endpoints
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at;
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter;
 
 -- name: InsertEndpointSecret :exec
 INSERT INTO endpoint_secrets (id, endpoint_id, ciphertext, signing_key, public_key)
@@ -37,7 +37,7 @@ WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) AND expires_at IS NULL AND publi
 -- name: ListEndpoints :many
 -- A user's endpoints, newest first.
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE user_id = @user_id AND deleted_at IS NULL
 ORDER BY id DESC
@@ -45,14 +45,14 @@ LIMIT @max_rows::int;
 
 -- name: Endpoint :one
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL;
 
 -- name: LockEndpoint :one
 -- An endpoint that does not change otherwise until the transaction ends.
 SELECT id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter
 FROM endpoints
 WHERE id = @id AND user_id = @user_id AND deleted_at IS NULL
 FOR NO KEY UPDATE;
@@ -61,7 +61,7 @@ FOR NO KEY UPDATE;
 -- Writes what its owner may change. Only after LockEndpoint. What is disabled by
 -- this is so by its owner, from now; what is disabled already stays as it is.
 UPDATE endpoints
-SET url = @url, events = @events, description = @description, is_active = @is_active,
+SET url = @url, events = @events, filter = @filter, description = @description, is_active = @is_active,
     max_in_flight = @max_in_flight, rate_limit = @rate_limit, retry_schedule = @retry_schedule,
     disabled_reason = CASE WHEN NOT @is_active THEN coalesce(disabled_reason, 'owner') END,
     disabled_at = CASE WHEN NOT @is_active THEN coalesce(disabled_at, t) END,
@@ -69,7 +69,7 @@ SET url = @url, events = @events, description = @description, is_active = @is_ac
 FROM clock_timestamp() AS t
 WHERE id = @id
 RETURNING id, user_id, url, events, description, is_active, disabled_reason, created_at, updated_at, deleted_at,
-       max_in_flight, rate_limit, retry_schedule, disabled_at;
+       max_in_flight, rate_limit, retry_schedule, disabled_at, filter;
 
 -- name: MarkEnding :exec
 -- Has the deliverers end what is pending for an endpoint.

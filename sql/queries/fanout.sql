@@ -1,7 +1,8 @@
 -- name: MatchEndpoints :many
--- The active endpoints of some users. Which event types they want is matched
--- by the caller, for the whole batch at once. waits says that deliveries of it are parked.
-SELECT e.id, e.user_id, e.events, e.created_at, (s.waits_for IS NOT NULL)::boolean AS waits
+-- The active endpoints of some users. Which events they want is matched by the
+-- caller (services/internal/subscription), for the whole batch at once. waits
+-- says that deliveries of it are parked.
+SELECT e.id, e.user_id, e.events, e.filter, e.created_at, (s.waits_for IS NOT NULL)::boolean AS waits
 FROM endpoints e
 LEFT JOIN endpoint_states s ON s.endpoint_id = e.id
 WHERE e.user_id = ANY (@user_ids::uuid[]) AND e.is_active AND e.deleted_at IS NULL

@@ -40,13 +40,13 @@ LIMIT 1 OFFSET @max_examined_less_1::int;
 
 -- name: Payloads :many
 -- The bodies of some events, newest first, until together they exceed
--- max_bytes; of those beyond, nothing is returned. low and high bound the ids, so
+-- max_bytes; of those beyond, and of bodies that are no longer kept, nothing is returned. low and high bound the ids, so
 -- that only their partitions are read.
 SELECT id, body
 FROM (
     SELECT id, body, sum(octet_length(body)) OVER (ORDER BY id DESC) AS bytes
     FROM events
-    WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid
+    WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid AND octet_length(body) > 0
 ) AS e
 WHERE bytes <= @max_bytes::bigint;
 

@@ -7,9 +7,9 @@ FOR NO KEY UPDATE;
 
 -- name: LockDelivery :one
 -- One delivery of an endpoint, which does not change until the transaction
--- ends, and whether its event is still there.
+-- ends, and whether its event is still there, with its body.
 SELECT d.id, d.event_id, d.leased_until,
-       EXISTS (SELECT FROM events e WHERE e.id = d.event_id)::boolean AS has_event
+       EXISTS (SELECT FROM events e WHERE e.id = d.event_id AND octet_length(e.body) > 0)::boolean AS has_event
 FROM deliveries d
 WHERE d.id = @id AND d.endpoint_id = @endpoint_id
 FOR NO KEY UPDATE OF d;
@@ -30,8 +30,8 @@ WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid
 RETURNING id, event_id;
 
 -- name: OldestKept :one
--- The first day (UTC) of which events are kept; today if there is none.
-SELECT coalesce(oldest_day(), (now() AT TIME ZONE 'UTC')::date)::date;
+-- The first day (UTC) of which events are kept with their bodies; today if there is none.
+SELECT greatest(coalesce(oldest_day(), (now() AT TIME ZONE 'UTC')::date), (SELECT max(day) + 1 FROM cleared_days))::date;
 
 -- name: UnfinishedRecovery :one
 SELECT id FROM recoveries WHERE endpoint_id = @endpoint_id AND finished_at IS NULL LIMIT 1;
@@ -60,7 +60,7 @@ SELECT pg_try_advisory_xact_lock(hashtext('cardwire recoveries'));
 
 -- name: TakeRecovery :one
 -- The unfinished recovery that has waited longest, if none has to pause.
-SELECT r.id, r.endpoint_id, r.until, r.missing, r.at, r.missing_at, e.user_id, e.events,
+SELECT r.id, r.endpoint_id, r.until, r.missing, r.at, r.missing_at, e.user_id, e.events, e.filter,
        (e.is_active AND e.deleted_at IS NULL)::boolean AS active
 FROM recoveries r
 JOIN endpoints e ON e.id = r.endpoint_id
@@ -72,7 +72,7 @@ FOR NO KEY UPDATE OF r SKIP LOCKED;
 
 -- name: ExamineDeliveries :many
 -- An endpoint's deliveries after one id and before another, oldest first, at most max_rows.
-SELECT id, (status = 'failed')::boolean AS failed
+SELECT id, event_id, (status = 'failed')::boolean AS failed
 FROM deliveries
 WHERE endpoint_id = @endpoint_id AND id > @after::uuid AND id < @before::uuid
 ORDER BY id
@@ -80,8 +80,8 @@ LIMIT @max_rows::int;
 
 -- name: ExamineEvents :many
 -- A user's events after one id and before another, oldest first, at most
--- max_rows, and whether they are of certain types.
-SELECT id, type, (type = ANY (@types::text[]))::boolean AS wanted
+-- max_rows, and whether their bodies are still kept.
+SELECT id, type, (octet_length(body) > 0)::boolean AS has_body
 FROM events
 WHERE user_id = @user_id AND id > @after::uuid AND id < @before::uuid
 ORDER BY id

@@ -37,7 +37,8 @@ type Env struct {
 	Streams streams.Config
 }
 
-// New starts them and makes the partitions of today.
+// New starts them and makes the partitions of today, and of the days beside it
+// for tests that run around midnight.
 func New(t testing.TB) *Env {
 	t.Helper()
 	serial, err := secrets.NewKeyset()

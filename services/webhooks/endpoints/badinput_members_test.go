@@ -15,7 +15,7 @@ func TestBadMembers(t *testing.T) {
 	s.deliver(t, id, 1) // makes today's partitions
 	const (
 		create = "POST /api/webhooks"
-		word   = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots"
+		word   = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots; or such words and .* for all types that begin so; or * for all"
 	)
 	var rows []refusal
 	creation := func(name, member, value, sentence string) {
@@ -37,10 +37,34 @@ func TestBadMembers(t *testing.T) {
 	creation("an event twice, once escaped, is once too many", "events", `["card.viewed","c\u0061rd.viewed"]`, `events[1]: "card.viewed" is there twice`)
 	creation("an event that nobody knows is refused", "events", `["card.deleted"]`, `events[0]: "card.deleted" is not known…`)
 	creation("the type of test events can't be asked for", "events", `["webhook.test"]`, `events[0]: "webhook.test" can't be asked for: it is sent by POST /api/webhooks/{id}/test alone`)
+	creation("a prefix that no known type has is refused", "events", `["invoice.*"]`, `events[0]: "invoice.*" matches no known type; GET /api/event-types lists those`)
+	creation("the type of test events can't be asked for by its prefix", "events", `["webhook.*"]`, `events[0]: "webhook.*" matches no known type; GET /api/event-types lists those`)
+	creation("a type alone is no prefix", "events", `["card.viewed.*"]`, `events[0]: "card.viewed.*" matches no known type; GET /api/event-types lists those`)
+	creation("a pattern twice is once too many", "events", `["*","*"]`, `events[1]: "*" is there twice`)
+	for value, sentence := range map[string]string{
+		`"x"`: "filter: must be an object", `[]`: "filter: must be an object", `1`: "filter: must be an object", `true`: "filter: must be an object",
+		`{}`:                             "filter: must have 1 to 20 conditions, not 0",
+		`{"":1}`:                         `filter[""]: a path must be names of members joined by dots, none of them empty`,
+		`{"a..b":1}`:                     `filter["a..b"]: a path must be names of members joined by dots, none of them empty`,
+		`{"a.b.c.d.e.f.g.h.i":1}`:        `filter["a.b.c.d.e.f.g.h.i"]: a path must have at most 8 names`,
+		`{"a":[]}`:                       `filter["a"]: a set must have 1 to 50 values, not 0`,
+		`{"a":["b",{}]}`:                 `filter["a"][1]: must be a string, a number, true, false or null`,
+		`{"a":{}}`:                       `filter["a"]: must be exists, or one or two of gt, gte, lt and lte`,
+		`{"a":{"like":"b"}}`:             `filter["a"]: has the operator "like": each must be exists, or one or two of gt, gte, lt and lte`,
+		`{"a":{"exists":null}}`:          `filter["a"].exists: must be true or false`,
+		`{"a":{"gt":1,"exists":true}}`:   `filter["a"].exists: must be the only operator`,
+		`{"a":{"gt":"1"}}`:               `filter["a"].gt: must be a number of at most 1.8e308`,
+		`{"a":{"gt":1,"gte":1}}`:         `filter["a"]: there must be only one of gt and gte`,
+		`{"a":{"lte":1,"gte":1,"lt":2}}`: `filter["a"]: there must be only one of lt and lte`,
+		`{"a":1,"a":2}`:                  `body: has the member "a" twice`,
+		`{"a":"` + strings.Repeat("x", 4089) + `"}`: "filter: must be at most 4096 bytes, not 4097",
+	} {
+		creation("the filter "+value[:min(len(value), 40)]+" is refused", "filter", value, sentence)
+	}
 	creation("the first of two unknown events is named", "events", `["a","b"]`, `events[0]: "a" is not known…`)
 	for _, name := range []string{
 		"", ".", "card.", ".viewed", "card..viewed", "Card.viewed", "CARD.VIEWED", "card-viewed", "card viewed", "card.viewed ", " card.viewed",
-		"card.*", "*", ">", "card.>", "$SYS", "card/viewed", `card\\viewed`, `card\nviewed`, `card\tviewed`, "cärd.viewed", "card․viewed", "a.b.c.d.e.f", "%63ard.viewed", "<card>",
+		"card.*.x", "**", "card*", "*.viewed", "card.viewed*", ".*", "a.b.c.d.e.*", ">", "card.>", "$SYS", "card/viewed", `card\\viewed`, `card\nviewed`, `card\tviewed`, "cärd.viewed", "card․viewed", "a.b.c.d.e.f", "%63ard.viewed", "<card>",
 	} {
 		creation("an event named "+name+" is no type", "events", `["`+name+`"]`, "events[0]: "+word)
 	}

@@ -34,7 +34,7 @@ func (e *conflictError) Error() string { return e.sentence }
 var (
 	errInactive  = &conflictError{"isActive: must be true: the endpoint is disabled, and gets nothing until it is enabled"}
 	errInFlight  = &conflictError{"an attempt of the delivery is in flight: try again when it has ended"}
-	errEventGone = &conflictError{"the delivery's event is no longer kept, so it can't be sent again"}
+	errEventGone = &conflictError{"the delivery's event, or its body, is no longer kept, so it can't be sent again"}
 )
 
 // An invalidError is a request that breaks a rule. Its text is for the caller:

@@ -44,6 +44,9 @@ func (a *API) newEndpoint(b NewEndpointBody) (n NewEndpoint, err error) {
 	if err := checkEvents(b.Events, a.catalog.Subscribable()); err != nil {
 		return n, err
 	}
+	if n.Filter, err = checkFilter(b.Filter); err != nil {
+		return n, err
+	}
 	if err := checkDescription(b.Description); err != nil {
 		return n, err
 	}
@@ -99,6 +102,13 @@ func (a *API) change(b UpdateBody) (apply func(*db.Endpoint), err error) {
 			return nil, err
 		}
 		add(func(e *db.Endpoint) { e.Events = b.Events.Value })
+	}
+	if b.Filter.Sent {
+		filter, err := checkFilter(b.Filter.Value)
+		if err != nil {
+			return nil, err
+		}
+		add(func(e *db.Endpoint) { e.Filter = filter })
 	}
 	if b.Description.Sent {
 		if err := checkDescription(b.Description.Value); err != nil {
@@ -183,7 +193,7 @@ func (a *API) rotate(ctx context.Context, user uuid.UUID, in *rotateInput) (*rot
 // shownEndpoint is an endpoint as its owner sees it.
 func shownEndpoint(e Keyed) Endpoint {
 	return Endpoint{
-		ID: e.ID, URL: e.Url, Events: e.Events, Description: e.Description,
+		ID: e.ID, URL: e.Url, Events: e.Events, Filter: Filter{e.Filter}, Description: e.Description,
 		IsActive: e.IsActive, DisabledReason: e.DisabledReason, DisabledAt: utc(e.DisabledAt),
 		MaxInFlight: e.MaxInFlight, RateLimit: e.RateLimit, RetrySchedule: shownSchedule(e.RetrySchedule),
 		PublicKey: publicText(e.PublicKey),

@@ -48,6 +48,9 @@ func renew(ctx context.Context, q *db.Queries, user, endpointID, id uuid.UUID) (
 	if err := holdActive(ctx, q, user, endpointID); err != nil {
 		return none, err
 	}
+	if err := q.HoldBodies(ctx); err != nil {
+		return none, fmt.Errorf("hold bodies: %w", err)
+	}
 	d, err := q.LockDelivery(ctx, db.LockDeliveryParams{ID: id, EndpointID: endpointID})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -103,6 +103,7 @@ func TestResendIsRefusedForWhatCanNotBeSent(t *testing.T) {
 	path := "/api/webhooks/" + id.String() + "/deliveries/" + d.ID.String() + "/resend"
 	for _, step := range []struct{ name, set, sentence string }{
 		{"disabled", `UPDATE endpoints SET is_active = false, disabled_reason = 'owner'`, errInactive.sentence},
+		{"no body", `UPDATE endpoints SET is_active = true, disabled_reason = NULL; UPDATE events SET body = ''`, errEventGone.sentence},
 		{"no event", `UPDATE endpoints SET is_active = true, disabled_reason = NULL; DELETE FROM events`, errEventGone.sentence},
 	} {
 		if _, err := s.db.Exec(t.Context(), step.set); err != nil {

@@ -1,7 +1,10 @@
 package endpoints
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,20 +12,28 @@ import (
 	"unicode"
 
 	"github.com/cardwire/cardwire/events"
+	"github.com/cardwire/cardwire/services/internal/subscription"
 )
 
-const eventTypeRule = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots"
+const eventTypeRule = "must be an event type: one to five words of a-z, 0-9 and _, joined by dots; or such words and .* for all types that begin so; or * for all"
 
 // maxListed is how many known types the error for an unknown one lists: more
 // than that is no sentence.
 const maxListed = 20
 
 // checkEvents holds a list of event types to what its schema can't say: each is
-// a type, is among known, and is there once. webhook.test can't be asked for.
+// a type among known, or a pattern that one of these matches, and is there once.
+// webhook.test can't be asked for.
 func checkEvents(list, known []string) error {
 	for i, t := range list {
 		field := fmt.Sprintf("events[%d]", i)
 		switch {
+		case slices.Contains(list[:i], t):
+			return invalid(field, fmt.Sprintf("%q is there twice", t))
+		case subscription.Wildcard(t):
+			if !slices.ContainsFunc(known, func(k string) bool { return subscription.WantsType([]string{t}, k) }) {
+				return invalid(field, fmt.Sprintf("%q matches no known type; GET /api/event-types lists those", t))
+			}
 		case events.ValidateType(t) != nil:
 			return invalid(field, eventTypeRule)
 		case t == events.Test:
@@ -31,11 +42,26 @@ func checkEvents(list, known []string) error {
 			return invalid(field, fmt.Sprintf("%q is not known; GET /api/event-types lists those that are", t))
 		case !slices.Contains(known, t):
 			return invalid(field, fmt.Sprintf("%q is not known; known are %s", t, strings.Join(known, ", ")))
-		case slices.Contains(list[:i], t):
-			return invalid(field, fmt.Sprintf("%q is there twice", t))
 		}
 	}
 	return nil
+}
+
+// checkFilter reads a filter and returns it without spaces. It is nil for null
+// and for none.
+func checkFilter(f Filter) ([]byte, error) {
+	if f.RawMessage == nil || string(f.RawMessage) == "null" {
+		return nil, nil
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, f.RawMessage); err != nil {
+		return nil, invalid("filter", "must be JSON")
+	}
+	var broken *subscription.FilterError
+	if _, err := subscription.ParseFilter(compact.Bytes()); errors.As(err, &broken) {
+		return nil, invalid(broken.Field, broken.Rule)
+	}
+	return compact.Bytes(), nil
 }
 
 // checkDescription keeps it one line.

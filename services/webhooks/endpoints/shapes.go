@@ -7,6 +7,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+
+	"github.com/cardwire/cardwire/services/internal/subscription"
 )
 
 // What the API takes and gives. The tags are the OpenAPI document, and huma holds
@@ -20,7 +22,8 @@ type createInput struct {
 // NewEndpointBody is the body of a registration.
 type NewEndpointBody struct {
 	URL         string   `json:"url" minLength:"1" maxLength:"2048" doc:"Where deliveries are POSTed to: an absolute https URL of at most 2048 bytes in printable ASCII, without user info and fragment, on port 443 or 80, at a public address. Plain http and other addresses must be allowed in the configuration." example:"https://example.com/webhooks/cardwire"`
-	Events      []string `json:"events" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"The event types that the endpoint gets, each once: types that this service knows." example:"card.viewed,contact.saved"`
+	Events      []string `json:"events" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"The event types that the endpoint gets, each once: types that this service knows; card.* for all that begin with card. and a dot; * for all but the operational ones (endpoint.disabled, message.attempt.exhausted, message.attempt.recovered)." example:"card.*,contact.saved"`
+	Filter      Filter   `json:"filter,omitempty" doc:"Which of these events the endpoint gets: conditions on fields of their data, all of which must hold. A name is a path of names joined by dots, a value is what the field must be: a string, number, true, false or null; an array of 1 to 50 of those, one of which it must be; {\"exists\": true or false}; or for numbers {\"gte\": 100, \"lt\": 500} (gt, gte, lt, lte). 1 to 20 conditions, 4096 bytes in all; null for all events."`
 	Description string   `json:"description,omitempty" maxLength:"256" doc:"One line for the owner to know the endpoint by." example:"Production CRM"`
 	Secret      string   `json:"secret,omitempty" writeOnly:"true" minLength:"38" maxLength:"94" doc:"A signing secret that you have already: whsec_ and the base64 of 24 to 64 bytes, which are the key. If missing, a fresh one is made." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="`
 	Asymmetric  bool     `json:"asymmetric,omitempty" doc:"Whether requests are signed by an ed25519 key too (v1a, an item of webhook-signature): whoever verifies needs no secret, only publicKey of the answer." example:"true"`
@@ -38,7 +41,8 @@ type updateInput struct {
 // An UpdateBody is what changes of an endpoint: what is missing stays as it is.
 type UpdateBody struct {
 	URL           Optional[string]   `json:"url" required:"false" minLength:"1" maxLength:"2048" doc:"As in a registration. Another URL begins anew: what is known of failures is forgotten." example:"https://example.com/webhooks/cardwire"`
-	Events        Optional[[]string] `json:"events" required:"false" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"As in a registration: all the event types that the endpoint gets from now on." example:"card.viewed,contact.saved"`
+	Events        Optional[[]string] `json:"events" required:"false" minItems:"1" maxItems:"20" maxLength:"128" nullable:"false" doc:"As in a registration: all the event types that the endpoint gets from now on." example:"card.*,contact.saved"`
+	Filter        Optional[Filter]   `json:"filter" required:"false" doc:"As in a registration: the whole filter; null for none."`
 	Description   Optional[string]   `json:"description" required:"false" nullable:"true" maxLength:"256" doc:"As in a registration; null for none." example:"Production CRM"`
 	IsActive      Optional[bool]     `json:"isActive" required:"false" doc:"false disables the endpoint: what is pending is given up, and nothing is kept for it. true enables it again, whyever it was disabled." example:"true"`
 	Asymmetric    Optional[bool]     `json:"asymmetric" required:"false" doc:"true makes a key pair beside the current secret, unless there is one; false drops it, at once." example:"true"`
@@ -58,7 +62,8 @@ func (UpdateBody) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema 
 type Endpoint struct {
 	ID             uuid.UUID  `json:"id" format:"uuid" doc:"Time-ordered id." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
 	URL            string     `json:"url" format:"uri" maxLength:"2048" doc:"Where deliveries are POSTed to, in normalized form." example:"https://example.com/webhooks/cardwire"`
-	Events         []string   `json:"events" nullable:"false" minItems:"1" maxItems:"20" doc:"The event types that the endpoint gets." example:"card.viewed,contact.saved"`
+	Events         []string   `json:"events" nullable:"false" minItems:"1" maxItems:"20" doc:"The event types that the endpoint gets, or patterns of them." example:"card.*,contact.saved"`
+	Filter         Filter     `json:"filter" doc:"Which of these events it gets, by their data; null for all."`
 	Description    string     `json:"description" maxLength:"256" doc:"The owner's words, or empty." example:"Production CRM"`
 	IsActive       bool       `json:"isActive" doc:"Whether deliveries are made. False once the endpoint is disabled." example:"true"`
 	DisabledReason *string    `json:"disabledReason" enum:"gone,failing,owner" doc:"Why deliveries are not made, or null: it answered 410 Gone, it failed for long, or its owner disabled it."`
@@ -143,6 +148,18 @@ type RotatedSecret struct {
 
 type rotateOutput struct {
 	Body RotatedSecret
+}
+
+// A Filter is conditions on the data of events, or null. See package subscription.
+type Filter struct{ json.RawMessage }
+
+// Schema says that it is an object of conditions.
+func (Filter) Schema(huma.Registry) *huma.Schema {
+	most := subscription.MaxConditions
+	return &huma.Schema{
+		Type: huma.TypeObject, Nullable: true, AdditionalProperties: true, MaxProperties: &most,
+		Examples: []any{map[string]any{"source": []string{"qr", "nfc"}, "viewerId": map[string]any{"exists": true}}},
+	}
 }
 
 // A Payload is the body of an event as it is sent, or null.

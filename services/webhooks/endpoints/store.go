@@ -61,6 +61,7 @@ type NewEndpoint struct {
 	UserID      uuid.UUID
 	URL         string
 	Events      []string // at least one
+	Filter      []byte   // as checkFilter returns it
 	Description string   // at most 256 characters
 	Secret      string   // as secretKey takes it; empty makes a fresh one
 	Asymmetric  bool     // whether it gets a key pair too
@@ -103,7 +104,7 @@ func (s Store) create(ctx context.Context, q *db.Queries, n NewEndpoint) (endpoi
 		return wrap(fmt.Errorf("make id: %w", err))
 	}
 	endpoint.Endpoint, err = q.InsertEndpoint(ctx, db.InsertEndpointParams{
-		ID: id, UserID: n.UserID, Url: n.URL, Events: n.Events, Description: n.Description,
+		ID: id, UserID: n.UserID, Url: n.URL, Events: n.Events, Filter: n.Filter, Description: n.Description,
 		MaxInFlight: n.MaxInFlight, RateLimit: n.RateLimit, RetrySchedule: n.RetrySchedule,
 		MaxEndpoints: int32(s.MaxPerUser),
 	})

@@ -1,7 +1,9 @@
 package endpoints
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -83,7 +85,7 @@ func (s Store) Update(ctx context.Context, userID, id uuid.UUID, apply func(*db.
 // write writes an endpoint, and makes or drops its key pair.
 func (s Store) write(ctx context.Context, q *db.Queries, u *update, pair bool) (err error) {
 	u.Endpoint, err = q.UpdateEndpoint(ctx, db.UpdateEndpointParams{
-		ID: u.ID, Url: u.Url, Events: u.Events, Description: u.Description, IsActive: u.IsActive,
+		ID: u.ID, Url: u.Url, Events: u.Events, Filter: u.Filter, Description: u.Description, IsActive: u.IsActive,
 		MaxInFlight: u.MaxInFlight, RateLimit: u.RateLimit, RetrySchedule: u.RetrySchedule,
 	})
 	if err != nil {
@@ -111,7 +113,7 @@ func (s Store) write(ctx context.Context, q *db.Queries, u *update, pair bool) (
 // audited is what the audit log says of an endpoint, by the names of the API.
 func audited(e db.Endpoint, pair bool) map[string]any {
 	return map[string]any{
-		"url": bareURL(e.Url), "events": e.Events, "description": e.Description, "asymmetric": pair,
+		"url": bareURL(e.Url), "events": e.Events, "filter": json.RawMessage(e.Filter), "description": e.Description, "asymmetric": pair,
 		"maxInFlight": e.MaxInFlight, "rateLimit": e.RateLimit, "retrySchedule": shownSchedule(e.RetrySchedule),
 	}
 }
@@ -127,6 +129,7 @@ func changed(before Keyed, after db.Endpoint, pair bool) map[string]any {
 	list := make(map[string]any)
 	for name, is := range map[string]bool{
 		"url": b.Url != after.Url, "events": !slices.Equal(b.Events, after.Events), "description": b.Description != after.Description,
+		"filter":      !bytes.Equal(b.Filter, after.Filter),
 		"asymmetric":  (before.PublicKey != nil) != pair,
 		"maxInFlight": !samePointer(b.MaxInFlight, after.MaxInFlight), "rateLimit": !samePointer(b.RateLimit, after.RateLimit),
 		"retrySchedule": (b.RetrySchedule == nil) != (after.RetrySchedule == nil) || !slices.Equal(b.RetrySchedule, after.RetrySchedule),

@@ -46,6 +46,15 @@ func TestUpdates(t *testing.T) {
 			"the events", `{"events":["contact.saved","endpoint.disabled"]}`, func(e *Endpoint) { e.Events = []string{"contact.saved", "endpoint.disabled"} },
 			`{"events":{"from":["card.viewed"],"to":["contact.saved","endpoint.disabled"]}}`,
 		},
+		{
+			"patterns of events", `{"events":["card.*","*"]}`, func(e *Endpoint) { e.Events = []string{"card.*", "*"} },
+			`{"events":{"from":["card.viewed"],"to":["card.*","*"]}}`,
+		},
+		{
+			"a filter", `{"filter":{ "source": ["qr", "nfc"] }}`, func(e *Endpoint) { e.Filter = Filter{json.RawMessage(`{"source":["qr","nfc"]}`)} },
+			`{"filter":{"from":{"source":"link"},"to":{"source":["qr","nfc"]}}}`,
+		},
+		{"no filter", `{"filter":null}`, func(e *Endpoint) { e.Filter = Filter{json.RawMessage("null")} }, `{"filter":{"from":{"source":"link"},"to":null}}`},
 		{"the description", `{"description":"new"}`, func(e *Endpoint) { e.Description = "new" }, `{"description":{"from":"old","to":"new"}}`},
 		{"no description", `{"description":null}`, func(e *Endpoint) { e.Description = "" }, `{"description":{"from":"old","to":""}}`},
 		{"attempts at once", `{"maxInFlight":10}`, func(e *Endpoint) { e.MaxInFlight = &ten }, `{"maxInFlight":{"from":5,"to":10}}`},
@@ -62,14 +71,14 @@ func TestUpdates(t *testing.T) {
 			"two at once", `{"description":"","rateLimit":null}`, func(e *Endpoint) { e.Description, e.RateLimit = "", nil },
 			`{"description":{"from":"old","to":""},"rateLimit":{"from":7,"to":null}}`,
 		},
-		{"all as it was", `{"url":"https://example.com:443/a?token=t0p","events":["card.viewed"],"description":"old","isActive":true,"asymmetric":false,` +
+		{"all as it was", `{"url":"https://example.com:443/a?token=t0p","events":["card.viewed"],"filter":{"source": "link"},"description":"old","isActive":true,"asymmetric":false,` +
 			`"maxInFlight":5,"rateLimit":7,"retrySchedule":["30000ms"]}`, func(*Endpoint) {}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			a := s.call(t, alice, "POST", "/api/webhooks", `{"url":"https://example.com/a?token=t0p","events":["card.viewed"],"description":"old",`+
+			a := s.call(t, alice, "POST", "/api/webhooks", `{"url":"https://example.com/a?token=t0p","events":["card.viewed"],"filter":{"source":"link"},"description":"old",`+
 				`"maxInFlight":5,"rateLimit":7,"retrySchedule":["30s"]}`)
 			before := decode[CreatedEndpoint](t, a).Endpoint
 			got := s.patch(t, before.ID, tt.body)

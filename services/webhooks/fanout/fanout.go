@@ -116,13 +116,16 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		items = append(items, it)
 	}
 	work := context.WithoutCancel(ctx) // what was begun is finished
-	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) error {
-		return f.match(work, items)
+	var m matcher
+	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) (err error) {
+		m, err = f.candidates(work, items)
+		return err
 	})
 	if err != nil {
 		return // ctx has ended
 	}
-	for from, to := range chunks(items) {
+	extended := time.Now()
+	for from, to := range chunks(items, m.match) {
 		err := retry.Until(ctx, f.log, "PostgreSQL to take a batch of events", func(context.Context) error {
 			return f.store(work, items[from:to])
 		})
@@ -132,20 +135,32 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		done := f.publish(work, items[from:to])
 		for i, it := range items[from:to] {
 			f.finish(it, kept[from+i], done)
+			it.matches = nil
+		}
+		if time.Since(extended) > streams.FanOutAckWait/3 {
+			f.extend(kept[to:])
+			extended = time.Now()
 		}
 	}
 }
 
-// match finds the endpoints of a whole batch with one query.
-func (f *FanOut) match(ctx context.Context, items []*item) error {
+// extend tells the broker that messages are still being worked on: many events
+// with many endpoints take longer than the ack wait.
+func (f *FanOut) extend(msgs []jetstream.Msg) {
+	for _, m := range msgs {
+		f.check(m.InProgress())
+	}
+}
+
+// candidates finds the endpoints of the owners in a whole batch with one query.
+func (f *FanOut) candidates(ctx context.Context, items []*item) (matcher, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	endpoints, err := db.New(f.pool).MatchEndpoints(ctx, users(items))
 	if err != nil {
-		return fmt.Errorf("match endpoints: %w", err)
+		return matcher{}, fmt.Errorf("match endpoints: %w", err)
 	}
-	match(items, endpoints)
-	return nil
+	return newMatcher(endpoints), nil
 }
 
 // publish publishes the deliveries of items, and says whether the stream has

@@ -316,3 +316,66 @@ func TestAnEventWith5000MatchesIsOneBatch(t *testing.T) {
 		t.Errorf("%d queued, want %d", n, 2*5001)
 	}
 }
+
+func TestFiltersAndPatternsHoldInFanOut(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	all, prefix, exact := e.Endpoint(alice, "https://all.example/", "*"), e.Endpoint(alice, "https://prefix.example/", "card.*"), e.Endpoint(alice, "https://exact.example/")
+	other := e.Endpoint(alice, "https://other.example/", "contact.*")
+	e.Exec(`UPDATE endpoints SET filter = '{"source":"qr"}' WHERE id = $1`, prefix.ID)
+	qr, link := e.Event(alice, map[string]string{"source": "qr"}), e.Event(alice, map[string]string{"source": "link"})
+	operational, err := events.New(alice, events.EndpointDisabled, map[string]string{"source": "qr"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(e)
+	publish(e, qr.Msg(), link.Msg(), operational.Msg())
+	awaitAcked(e, 3)
+	for id, want := range map[uuid.UUID]int{all.ID: 2, prefix.ID: 1, exact.ID: 2, other.ID: 0} {
+		if n := e.Count(`SELECT count(*) FROM deliveries WHERE endpoint_id = $1`, id); n != want {
+			t.Errorf("endpoint %s: %d deliveries, want %d", id, n, want)
+		}
+	}
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE endpoint_id = $1 AND event_id = $2`, prefix.ID, qr.ID); n != 1 {
+		t.Error("the filter let the wrong event through")
+	}
+}
+
+// 200 events of a user with 5,000 endpoints: a few go to all of them, the others
+// to 25 each. No transaction writes more deliveries than one chunk.
+func TestManyEventsFor5000EndpointsGoInChunks(t *testing.T) {
+	t.Parallel()
+	const (
+		endpoints, published, toAll, groups = 5_000, 200, 4, 200
+		maxRows                             = 5_000
+	)
+	e := steptest.New(t)
+	e.Exec(`INSERT INTO endpoints (id, user_id, url, events, filter)
+		SELECT gen_random_uuid(), $1, 'https://x.example/', '{card.*}', json_build_object('group', json_build_array(-1, n % $2::int))
+		FROM generate_series(0, $3::int - 1) AS n`, alice, groups, endpoints)
+	var msgs []*nats.Msg
+	for i := range published {
+		group := i
+		if i%(published/toAll) == 0 {
+			group = -1
+		}
+		msgs = append(msgs, e.Event(alice, map[string]int{"group": group}).Msg())
+	}
+	publish(e, msgs...)
+	start(e)
+	awaitAcked(e, published)
+	want := toAll*endpoints + (published-toAll)*endpoints/groups
+	if n := e.Count(`SELECT count(*) FROM deliveries`); n != want {
+		t.Errorf("%d deliveries, want %d", n, want)
+	}
+	if n := e.Count(`SELECT count(*) FROM deliveries d JOIN events v ON v.id = d.event_id JOIN endpoints e ON e.id = d.endpoint_id
+		WHERE (convert_from(v.body, 'UTF8')::json -> 'data' ->> 'group')::int NOT IN (-1, (e.filter -> 'group' ->> 1)::int)`); n != 0 {
+		t.Errorf("%d deliveries to endpoints whose filter the event does not pass", n)
+	}
+	if n := e.Count(`SELECT max(n) FROM (SELECT count(*) AS n FROM deliveries GROUP BY xmin::text) AS transactions`); n > maxRows {
+		t.Errorf("a transaction wrote %d deliveries, want %d at most", n, maxRows)
+	}
+	if n := len(queued(e)); n != want {
+		t.Errorf("%d queued, want %d", n, want)
+	}
+}

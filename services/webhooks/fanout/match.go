@@ -2,13 +2,13 @@ package fanout
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/subscription"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
@@ -32,31 +32,79 @@ type item struct {
 	reason  string // why it is dead; empty for a live event
 }
 
-// match gives each live item the endpoints that get it: those of its owner that
-// ask for its type and existed when the stream stored it. A test event goes to
-// the endpoint that it names, whatever that asks for.
-func match(items []*item, endpoints []db.MatchEndpointsRow) {
-	byUser := make(map[uuid.UUID][]db.MatchEndpointsRow)
+// A matcher knows the endpoints of the owners in a batch.
+type matcher struct {
+	byUser map[uuid.UUID][]candidate
+}
+
+// A candidate is an endpoint of an item's owner.
+type candidate struct {
+	db.MatchEndpointsRow
+	filter *subscription.Filter // read when it is first needed
+}
+
+func newMatcher(endpoints []db.MatchEndpointsRow) matcher {
+	m := matcher{make(map[uuid.UUID][]candidate)}
 	for _, e := range endpoints {
-		byUser[e.UserID] = append(byUser[e.UserID], e)
+		m.byUser[e.UserID] = append(m.byUser[e.UserID], candidate{MatchEndpointsRow: e})
 	}
-	for _, it := range items {
-		it.matches, it.waits, it.parked = nil, nil, 0
-		if it.reason != "" {
+	return m
+}
+
+// match gives a live item the endpoints that get it: those of its owner that
+// ask for its type, whose filter it passes, and that existed when the stream
+// stored it. A test event goes to the endpoint that it names, whatever that asks
+// for. The item's data is read once, and only if somebody has a filter.
+func (m matcher) match(it *item) {
+	it.matches, it.waits, it.parked = nil, nil, 0
+	if it.reason != "" {
+		return
+	}
+	if it.event.Type == events.Test {
+		m.matchTest(it)
+		return
+	}
+	list := m.byUser[it.event.UserID]
+	var data *subscription.Data
+	for i := range list {
+		e := &list[i]
+		if !subscription.WantsType(e.Events, it.event.Type) || e.CreatedAt.After(it.at.Add(clockSkew)) {
 			continue
 		}
-		wants := func(e db.MatchEndpointsRow) bool { return slices.Contains(e.Events, it.event.Type) }
-		if it.event.Type == events.Test {
-			tested := testedEndpoint(it.event.Body)
-			wants = func(e db.MatchEndpointsRow) bool { return e.ID == tested }
-		}
-		for _, e := range byUser[it.event.UserID] {
-			if wants(e) && !e.CreatedAt.After(it.at.Add(clockSkew)) {
-				it.matches = append(it.matches, e.ID)
-				if e.Waits {
-					it.waits = append(it.waits, e.ID)
-				}
+		if e.Filter != nil {
+			if data == nil {
+				d := subscription.ReadData(it.event.Body)
+				data = &d
 			}
+			if !e.passes(*data) {
+				continue
+			}
+		}
+		it.matches = append(it.matches, e.ID)
+		if e.Waits {
+			it.waits = append(it.waits, e.ID)
+		}
+	}
+}
+
+// passes reads the filter once for a batch. One that can't be read, which a
+// newer version must have written, lets everything pass: too much is not lost.
+func (e *candidate) passes(d subscription.Data) bool {
+	if e.filter == nil {
+		f, err := subscription.ParseFilter(e.Filter)
+		if err != nil {
+			f = subscription.Filter{}
+		}
+		e.filter = &f
+	}
+	return e.filter.Passes(d)
+}
+
+func (m matcher) matchTest(it *item) {
+	tested := testedEndpoint(it.event.Body)
+	for _, e := range m.byUser[it.event.UserID] {
+		if e.ID == tested && !e.CreatedAt.After(it.at.Add(clockSkew)) {
+			it.matches = []uuid.UUID{e.ID}
 		}
 	}
 }

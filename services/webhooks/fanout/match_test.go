@@ -16,7 +16,7 @@ func TestMatch(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	alice, bob := uuid.New(), uuid.New()
-	event := events.Event{UserID: alice, Type: "card.viewed"}
+	event := events.Event{UserID: alice, Type: "card.viewed", Body: []byte(`{"type":"card.viewed","timestamp":"2026-01-31T12:00:00Z","data":{"source":"qr"}}`)}
 	for _, tt := range []struct {
 		name     string
 		endpoint db.MatchEndpointsRow
@@ -27,13 +27,21 @@ func TestMatch(t *testing.T) {
 		{"asks for a longer type", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed.again"}, CreatedAt: at.Add(-time.Hour)}, false},
 		{"somebody else's", db.MatchEndpointsRow{UserID: bob, Events: []string{"card.viewed"}, CreatedAt: at.Add(-time.Hour)}, false},
 		{"made just after the event, within the clocks' difference", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, CreatedAt: at.Add(clockSkew)}, true},
+		{"asks for a prefix", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.*"}, CreatedAt: at}, true},
+		{"asks for another prefix", db.MatchEndpointsRow{UserID: alice, Events: []string{"contact.*"}, CreatedAt: at}, false},
+		{"asks for everything", db.MatchEndpointsRow{UserID: alice, Events: []string{"*"}, CreatedAt: at}, true},
+		{"asks for everything, but was made later", db.MatchEndpointsRow{UserID: alice, Events: []string{"*"}, CreatedAt: at.Add(clockSkew + 1)}, false},
+		{"has a filter that the event passes", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, Filter: []byte(`{"source":["qr","nfc"]}`), CreatedAt: at}, true},
+		{"has a filter that the event does not pass", db.MatchEndpointsRow{UserID: alice, Events: []string{"*"}, Filter: []byte(`{"source":"link"}`), CreatedAt: at}, false},
+		{"has a filter for another type", db.MatchEndpointsRow{UserID: alice, Events: []string{"contact.saved"}, Filter: []byte(`{"source":"qr"}`), CreatedAt: at}, false},
+		{"has a filter of a newer version: too much is not lost", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, Filter: []byte(`{"source":{"like":"q*"}}`), CreatedAt: at}, true},
 		{"made later", db.MatchEndpointsRow{UserID: alice, Events: []string{"card.viewed"}, CreatedAt: at.Add(clockSkew + 1)}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			tt.endpoint.ID = uuid.New()
 			it := &item{event: event, at: at}
-			match([]*item{it}, []db.MatchEndpointsRow{tt.endpoint})
+			newMatcher([]db.MatchEndpointsRow{tt.endpoint}).match(it)
 			if got := len(it.matches) == 1 && it.matches[0] == tt.endpoint.ID; got != tt.want {
 				t.Errorf("matches: %v, want %v", got, tt.want)
 			}
@@ -64,7 +72,7 @@ func TestATestEventMatchesTheEndpointThatItNames(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			it := &item{event: events.Event{UserID: alice, Type: events.Test, Body: []byte(tt.body)}, at: at}
-			match([]*item{it}, []db.MatchEndpointsRow{tt.endpoint})
+			newMatcher([]db.MatchEndpointsRow{tt.endpoint}).match(it)
 			if got := len(it.matches) == 1; got != tt.want || it.trigger() != "test" {
 				t.Errorf("matches: %v, want %v; trigger %s", got, tt.want, it.trigger())
 			}
@@ -76,7 +84,7 @@ func TestDeadItemsMatchNothing(t *testing.T) {
 	t.Parallel()
 	user := uuid.New()
 	it := &item{event: events.Event{UserID: user, Type: "card.viewed"}, at: time.Now(), reason: "broken"}
-	match([]*item{it}, []db.MatchEndpointsRow{{ID: uuid.New(), UserID: user, Events: []string{"card.viewed"}}})
+	newMatcher([]db.MatchEndpointsRow{{ID: uuid.New(), UserID: user, Events: []string{"card.viewed"}}}).match(it)
 	if len(it.matches) != 0 || len(users([]*item{it})) != 0 {
 		t.Error("a dead item was matched")
 	}
@@ -99,7 +107,7 @@ func TestChunksBoundATransaction(t *testing.T) {
 			items = append(items, &item{matches: make([]uuid.UUID, n)})
 		}
 		var got []string
-		for from, to := range chunks(items) {
+		for from, to := range chunks(items, func(*item) {}) {
 			got = append(got, fmt.Sprintf("%d-%d", from, to))
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {

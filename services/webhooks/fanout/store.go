@@ -29,11 +29,13 @@ const (
 )
 
 // chunks yields the bounds of runs of items that have at most maxRows matches
-// and maxBodies bytes together, or one item.
-func chunks(items []*item) iter.Seq2[int, int] {
+// and maxBodies bytes together, or one item. It matches them as it goes: the
+// matches of a whole batch, which may be millions, are never there at once.
+func chunks(items []*item, match func(*item)) iter.Seq2[int, int] {
 	return func(yield func(from, to int) bool) {
 		from, rows, bodies := 0, 0, 0
 		for i, it := range items {
+			match(it)
 			if i > from && (rows+len(it.matches) > maxRows || bodies+len(it.body) > maxBodies) {
 				if !yield(from, i) {
 					return
@@ -287,8 +289,10 @@ func keepPending(ctx context.Context, q *db.Queries, items []*item, known map[uu
 	return nil
 }
 
+// sameAs says whether the item's event is one that is stored. An empty body is
+// one that is no longer kept (BODY_RETENTION).
 func (it *item) sameAs(userID uuid.UUID, eventType string, body []byte) bool {
-	return it.event.UserID == userID && it.event.Type == eventType && bytes.Equal(it.event.Body, body)
+	return it.event.UserID == userID && it.event.Type == eventType && (len(body) == 0 || bytes.Equal(it.event.Body, body))
 }
 
 func (it *item) reused() {

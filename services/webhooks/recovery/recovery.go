@@ -122,6 +122,9 @@ func advance(ctx context.Context, q *db.Queries) (done progress, err error) {
 	if mine, err := q.LockRecoveries(ctx); err != nil || !mine {
 		return done, err
 	}
+	if err := q.HoldBodies(ctx); err != nil {
+		return done, fmt.Errorf("hold bodies: %w", err)
+	}
 	rec, err := q.TakeRecovery(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return done, nil
@@ -161,19 +164,19 @@ func failed(ctx context.Context, q *db.Queries, rec db.TakeRecoveryRow, end uuid
 	if err != nil {
 		return nil, at, fmt.Errorf("examine deliveries: %w", err)
 	}
-	var ids []uuid.UUID
+	var ids, eventIDs []uuid.UUID
 	at = end
 	for i, row := range rows {
 		if row.Failed {
-			ids = append(ids, row.ID)
+			ids, eventIDs = append(ids, row.ID), append(eventIDs, row.EventID)
 		}
 		if len(ids) == batch || i == examine-1 {
 			at = row.ID
 			break
 		}
 	}
-	if len(ids) == 0 {
-		return nil, at, nil
+	if ids, err = withBodies(ctx, q, ids, eventIDs); err != nil || len(ids) == 0 {
+		return nil, at, err
 	}
 	renewed, err := q.RenewDeliveries(ctx, db.RenewDeliveriesParams{
 		Ids: ids, Low: ids[0], High: ids[len(ids)-1], Trigger: delivery.TriggerRecover, OnlyFailed: true,
@@ -187,37 +190,30 @@ func failed(ctx context.Context, q *db.Queries, rec db.TakeRecoveryRow, end uuid
 	return list, at, nil
 }
 
-// missing makes the next deliveries of events that the endpoint asks for and
-// has none of. at is up to where all events are done now.
-func missing(ctx context.Context, q *db.Queries, rec db.TakeRecoveryRow, end uuid.UUID) (list []delivery.Delivery, at uuid.UUID, err error) {
-	rows, err := q.ExamineEvents(ctx, db.ExamineEventsParams{UserID: rec.UserID, Types: rec.Events, After: rec.MissingAt, Before: end, MaxRows: examine})
+// withBodies leaves those of some deliveries whose events have their bodies still.
+func withBodies(ctx context.Context, q *db.Queries, ids, eventIDs []uuid.UUID) ([]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	low, high := delivery.Bounds(eventIDs)
+	kept, err := q.KeptBodies(ctx, db.KeptBodiesParams{Ids: eventIDs, Low: low, High: high})
 	if err != nil {
-		return nil, at, fmt.Errorf("examine events: %w", err)
+		return nil, fmt.Errorf("look for bodies: %w", err)
 	}
-	p := db.InsertMissingParams{EndpointID: rec.EndpointID, Trigger: delivery.TriggerRecover}
-	at = end
-	for i, row := range rows {
-		if row.Wanted {
-			p.Ids = append(p.Ids, delivery.ID(row.ID, rec.EndpointID))
-			p.EventIds = append(p.EventIds, row.ID)
-			p.EventTypes = append(p.EventTypes, row.Type)
+	if len(kept) == len(ids) { // a delivery of an endpoint is of one event
+		return ids, nil
+	}
+	has := make(map[uuid.UUID]bool, len(kept))
+	for _, id := range kept {
+		has[id] = true
+	}
+	var list []uuid.UUID
+	for i, id := range ids {
+		if has[eventIDs[i]] {
+			list = append(list, id)
 		}
-		if len(p.Ids) == batch || i == examine-1 {
-			at = row.ID
-			break
-		}
 	}
-	if len(p.Ids) == 0 {
-		return nil, at, nil
-	}
-	made, err := q.InsertMissing(ctx, p)
-	if err != nil {
-		return nil, at, fmt.Errorf("insert missing deliveries: %w", err)
-	}
-	for _, d := range made {
-		list = append(list, delivery.Delivery{ID: d.ID, EventID: d.EventID, EndpointID: rec.EndpointID})
-	}
-	return list, at, nil
+	return list, nil
 }
 
 // publish tells the broker, and says whether it could.

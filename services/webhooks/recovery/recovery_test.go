@@ -44,11 +44,14 @@ func newLab(t *testing.T) *lab {
 // write writes n deliveries of the endpoint with a status, of events of now.
 func (l *lab) write(n int, status string) {
 	l.T.Helper()
-	l.Exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, delivered_at, exhausted_at)
-		SELECT new_id(), new_id(), $1, 'card.viewed', $2, CASE WHEN $2 = 'failed' THEN 'exhausted' END, 4, 4,
+	l.Exec(`WITH v AS (
+			INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+			SELECT new_id(), $4, 'contact.saved', '{}', now(), 1 FROM generate_series(1, $3) RETURNING id)
+		INSERT INTO deliveries (id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, delivered_at, exhausted_at)
+		SELECT new_id(), v.id, $1, 'card.viewed', $2, CASE WHEN $2 = 'failed' THEN 'exhausted' END, 4, 4,
 		       CASE WHEN $2 = 'pending' THEN now() + interval '1 day' END, CASE WHEN $2 = 'success' THEN now() END,
 		       CASE WHEN $2 = 'failed' THEN now() END
-		FROM generate_series(1, $3)`, l.endpoint, status, n)
+		FROM v`, l.endpoint, status, n, alice)
 }
 
 // ask writes a recovery of the last hour up to a time.
@@ -297,4 +300,44 @@ func TestTheStepWorksOffWhatIsAskedFor(t *testing.T) {
 	id := l.ask(true, time.Now().Add(time.Second))
 	l.Run(l.step)
 	l.Await("finished", `SELECT finished_at IS NOT NULL AND recovered = 3 FROM recoveries WHERE id = $1`, id)
+}
+
+func TestWhatIsMissingFollowsPatternsAndFilter(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, events, filter string
+		want                 int // of 100 card.viewed with n from 0 on, and 100 contact.saved
+	}{
+		{"a prefix", "{card.*}", "", 100},
+		{"everything", "{*}", "", 200},
+		{"a filter", "{card.viewed}", `{"n":{"lt":70}}`, 70},
+		{"everything and a filter", "{*}", `{"n":{"gte":90}}`, 20},
+		{"a filter that nothing passes", "{*}", `{"n":"x"}`, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.Exec(`UPDATE endpoints SET events = $1, filter = nullif($2, '')::json`, tt.events, tt.filter)
+			l.Exec(`INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+				SELECT new_id(), $1, type, convert_to('{"data":{"n":' || n || '}}', 'UTF8'), now(), n
+				FROM generate_series(0, 99) AS n, unnest('{card.viewed,contact.saved}'::text[]) AS type`, alice)
+			// Of these nothing is left to send.
+			l.Exec(`INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq)
+				SELECT new_id(), $1, 'card.viewed', '', now(), n FROM generate_series(1, 10) AS n`, alice)
+			l.ask(true, time.Now().Add(time.Second))
+			l.finish()
+			l.expect("made", tt.want, `SELECT count(*) FROM deliveries WHERE trigger = 'recover'`)
+		})
+	}
+}
+
+func TestWhatFailedIsLeftIfItsBodyIsNoLongerKept(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.write(20, "failed")
+	l.Exec(`UPDATE events SET body = '' WHERE id IN (SELECT id FROM events ORDER BY id LIMIT 5)`)
+	l.ask(false, time.Now().Add(time.Second))
+	l.finish()
+	l.expect("pending", 15, `SELECT count(*) FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.status = 'pending' AND e.body <> ''`)
+	l.expect("left", 5, `SELECT count(*) FROM deliveries WHERE status = 'failed'`)
 }

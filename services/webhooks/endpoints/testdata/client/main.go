@@ -33,7 +33,10 @@ func run(ctx context.Context, server, token string) error {
 	if err != nil {
 		return err
 	}
-	created, err := client.CreateEndpointWithResponse(ctx, nil, api.NewEndpointBody{Url: "https://example.com/hook", Events: []string{"card.viewed"}})
+	created, err := client.CreateEndpointWithResponse(ctx, nil, api.NewEndpointBody{
+		Url: "https://example.com/hook", Events: []string{"card.*"},
+		Filter: &map[string]any{"source": []string{"qr", "nfc"}},
+	})
 	switch {
 	case err != nil:
 		return err
