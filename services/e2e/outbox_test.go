@@ -159,3 +159,30 @@ func TestWithoutABrokerTheOutboxKeepsItsRows(t *testing.T) {
 		t.Errorf("%d rows wait, want 1", n)
 	}
 }
+
+// The trace of an event goes through the outbox with it.
+func TestAnEventKeepsItsTraceInTheOutbox(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	relay := outboxRelay(e)
+	ev := e.Event(alice, struct{}{})
+	ev.Trace, ev.Attributes = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", map[string]string{"viewer": "x"}
+	if err := outbox.Write(t.Context(), e.DB, ev); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := relay.Once(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d relayed, %v", n, err)
+	}
+	stream, err := e.Deps("operator").JS.Stream(t.Context(), streams.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := events.Decode(m.Subject, m.Header, m.Data)
+	if err != nil || got.Trace != ev.Trace || len(got.Attributes) != 1 || got.Attributes["viewer"] != "x" {
+		t.Errorf("relayed %+v, %v", got, err)
+	}
+}
