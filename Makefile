@@ -4,6 +4,8 @@ MODULES  := events sql services
 PACKAGES := ./events/... ./sql/... ./services/...
 COMMANDS := ./services/cardwire ./services/views ./services/webhooks ./services/deliverer
 
+SCHEDULES = 100000
+
 # The race detector needs cgo and a C compiler. RACE=0 switches it off, RACE=1 insists on it.
 RACE = $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC | cut -d' ' -f1) >/dev/null && echo 1 || echo 0)
 
@@ -23,6 +25,11 @@ test: ## run all tests, with the race detector if a C compiler is there (RACE=0:
 .PHONY: bench
 bench: ## measure the pipeline over real processes (ARGS='--scenario one,half-dead'; --help: what can be set)
 	go run ./services/e2e/bench $(ARGS)
+
+# Without the race detector, and with a heap that is let grow: it is throughput that counts here.
+.PHONY: faultsim
+faultsim: ## run the deliverer through schedules of faults in virtual time (SCHEDULES=100000; ARGS='-seed 7' for one)
+	GOGC=800 go test -count=1 -timeout 30m -run '^TestSimulatedSchedules$$' ./services/deliverer/deliver -schedules $(SCHEDULES) -v $(ARGS)
 
 .PHONY: build
 build: ## build all commands into .bin

@@ -34,6 +34,9 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 	return &Publisher{js: js}, nil
 }
 
+// Conn is the connection that it publishes over.
+func (p *Publisher) Conn() *nats.Conn { return p.js.Conn() }
+
 // Publish returns once the stream has stored the event, or ctx ends. Errors
 // are [ErrInvalid] (never publish it again; [ErrTooLarge] is one of them) or
 // [ErrNotAccepted] (publish it again with the same id). A repeat is accepted and

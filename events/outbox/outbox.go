@@ -4,6 +4,11 @@
 // An event is accepted once its row is committed. A [Relay] publishes the rows
 // and deletes them; it may publish one twice after a crash, under the same id,
 // which the stream and fan-out drop. Any number of relays may run.
+//
+// Order: one relay publishes rows in the order in which their transactions
+// began, so a user's events usually keep theirs. Two relays that are busy at
+// once may overtake each other, and so may an event whose publish failed: order
+// is usual, not promised.
 package outbox
 
 import (
@@ -18,6 +23,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/outbox/internal/outboxdb"
@@ -32,8 +38,9 @@ const (
 	relayPoll = time.Second
 	// relayTimeout bounds one batch, and with it how long rows stay locked.
 	relayTimeout = 10 * time.Second
-	// maxPause bounds the pause while the broker or the database is away.
-	maxPause = 10 * time.Second
+	// maxPause bounds the pause while the database is away or the stream takes
+	// nothing. A broker that is back is noticed at once.
+	maxPause = 5 * time.Second
 )
 
 // DB is a transaction or a pool of pgx.
@@ -100,6 +107,8 @@ func (r *Relay) Nudge() {
 // Run relays until ctx ends, and returns nil then. onError hears of each batch
 // that did not go through; it is tried again.
 func (r *Relay) Run(ctx context.Context, onError func(error)) error {
+	connected := r.pub.Conn().StatusChanged(nats.CONNECTED)
+	defer r.pub.Conn().RemoveStatusListener(connected)
 	failures := 0
 	for {
 		n, err := r.Once(ctx)
@@ -126,6 +135,8 @@ func (r *Relay) Run(ctx context.Context, onError func(error)) error {
 		case <-ctx.Done():
 		case <-t.C:
 		case <-nudge:
+		case <-connected:
+			failures = 0
 		}
 		t.Stop()
 	}

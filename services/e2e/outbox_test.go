@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -184,5 +185,42 @@ func TestAnEventKeepsItsTraceInTheOutbox(t *testing.T) {
 	got, err := events.Decode(m.Subject, m.Header, m.Data)
 	if err != nil || got.Trace != ev.Trace || len(got.Attributes) != 1 || got.Attributes["viewer"] != "x" {
 		t.Errorf("relayed %+v, %v", got, err)
+	}
+}
+
+// The statements of docs/outbox.md are run as they stand there.
+func TestTheStatementsOfTheOutboxPageWork(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/outbox.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statements []string
+	for _, block := range strings.Split(string(page), "```sql\n")[1:] {
+		sql, _, _ := strings.Cut(block, "```")
+		statements = append(statements, sql)
+	}
+	if len(statements) != 2 {
+		t.Fatalf("%d statements on the page, want 2", len(statements))
+	}
+	e := steptest.New(t)
+	relay := outboxRelay(e)
+	var id uuid.UUID
+	if err := e.DB.QueryRow(t.Context(), statements[0], alice, events.CardViewed, `{"cardId": null, "é": "\u0001"}`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	own := e.Event(alice, struct{}{})
+	for range 2 { // a repeat changes nothing
+		e.Exec(statements[1], own.ID, alice, own.Type, own.Body)
+	}
+	if n, err := relay.Once(t.Context()); n != 2 || err != nil {
+		t.Errorf("relayed %d, %v", n, err)
+	}
+	if n := e.Count(`SELECT count(*) FROM outbox`); n != 0 {
+		t.Errorf("%d rows left, or set aside", n)
+	}
+	got := published(e)
+	if len(got) != 2 || got[0].ID != id || got[1].ID != own.ID || !strings.Contains(string(got[0].Body), `"data" : {"cardId": null, "é": "\u0001"}`) {
+		t.Errorf("published %+v", got)
 	}
 }

@@ -8,7 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"strconv"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -25,11 +29,26 @@ const (
 	// would make a service give up while a long migration runs.
 	lockPoll  = 1 // s
 	lockTries = 300
+
+	// lockTimeout is how long a migration may wait for a table that somebody
+	// else holds. Whoever wants the table after it waits too, so it must give up
+	// soon: then they go on, and it comes again.
+	lockTimeout = time.Second
+	// busyPause is how long the others then have the table for themselves, and
+	// busyTries how often it comes: for about ten minutes. A transaction that is
+	// open longer is one to look for (pg_stat_activity).
+	busyPause = 2 * time.Second
+	busyTries = 200
 )
+
+// lockNotAvailable is the SQLSTATE of a lock that was not to be had in time.
+const lockNotAvailable = "55P03"
 
 // Up applies all migrations that the database at url (libpq URL or keywords) has
 // not seen, each in its own transaction unless the file says otherwise, and logs
-// one line for each. Several processes may call it at once: one migrates, the
+// one line for each. A migration that finds a table held by somebody else gives
+// up after a second, so that it never blocks who comes after it, and tries again
+// for ten minutes. Several processes may call it at once: one migrates, the
 // others wait. The lock belongs to a session, so url must not lead through a
 // pooler in transaction mode. An error names the file; what came before it stays
 // applied, and calling Up again goes on from there.
@@ -46,6 +65,7 @@ func up(ctx context.Context, url string, fsys fs.FS, log zerolog.Logger) (err er
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, fsys,
@@ -53,6 +73,23 @@ func up(ctx context.Context, url string, fsys fs.FS, log zerolog.Logger) (err er
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	for try := 1; ; try++ {
+		err := apply(ctx, p, log)
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || pg.Code != lockNotAvailable || try == busyTries {
+			return err
+		}
+		log.Warn().Err(err).Int("try", try).Msg("migration waits for a table that is in use")
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("migrate: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(time.Duration(float64(busyPause) * (0.8 + 0.4*rand.Float64()))):
+		}
+	}
+}
+
+// apply applies what is missing, once.
+func apply(ctx context.Context, p *goose.Provider, log zerolog.Logger) error {
 	results, err := p.Up(ctx)
 	var partial *goose.PartialError // returned instead of the results when one failed
 	if errors.As(err, &partial) {

@@ -70,16 +70,17 @@ WHERE a.delivery_id = u.id AND a.n = u.n AND a.delivery_id = ANY (@ids::uuid[]) 
 
 -- name: ParkDeliveries :exec
 -- Has deliveries wait, without a message, until their endpoint is ready: those
--- that could be claimed now. Notes for each endpoint why, and for how long as far
+-- that could be claimed now. One whose lease ran out is left to the sweeper, who
+-- ends its attempt: parked, it would keep an attempt without an end. Notes for each endpoint why, and for how long as far
 -- as is known (in seconds). The year 9999 keeps them out of the way of what goes
 -- by time; drivers' times don't know infinity.
 WITH parked AS (
     UPDATE deliveries d
-    SET waits_for = p.reason, next_attempt_at = '9999-01-01Z', leased_until = NULL, updated_at = now()
+    SET waits_for = p.reason, next_attempt_at = '9999-01-01Z', updated_at = now()
     FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@reasons::text[]) AS reason) p
     WHERE d.id = p.id AND d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
       AND d.next_attempt_at <= now() + make_interval(secs => @early::float8)
-      AND (d.leased_until IS NULL OR d.leased_until <= now())
+      AND d.leased_until IS NULL
     RETURNING d.endpoint_id
 )
 INSERT INTO endpoint_states AS s (endpoint_id, waits_for, wait_until)

@@ -39,6 +39,7 @@ type item struct {
 	userID    uuid.UUID // whose endpoint it goes to
 	schedule  Schedule  // the endpoint's
 	exhausted bool      // it was given up before, and is made again
+	claimed   time.Time // its lease is younger than this
 }
 
 // ack acks the item's message, if it has one.
@@ -56,6 +57,7 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 	defer cancel()
 	ids := slices.Collect(maps.Keys(items))
 	low, high := delivery.Bounds(ids)
+	begun := w.now()
 	rows, err := w.queries.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
 		Ids: ids, Low: low, High: high,
 		Early: early.Seconds(), Lease: w.lease().Seconds(), MaxInterruptions: maxInterruptions,
@@ -71,6 +73,7 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 			N: int(row.N), Failures: int(row.Failures), URL: row.Url,
 		}
 		it.userID, it.schedule, it.exhausted = row.UserID, w.schedule(row.RetrySchedule), row.Exhausted
+		it.claimed = begun
 		w.open(&it.Attempt, row.Secrets, row.SigningKeys)
 		w.gate.Configure(now, row.EndpointID, int(row.MaxInFlight), int(row.RateLimit))
 		work = append(work, it)

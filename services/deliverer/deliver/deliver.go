@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -62,12 +62,20 @@ const (
 	lineBatch = 256
 )
 
+// A database is PostgreSQL's pool. It is an interface for the simulator alone
+// (sim_test.go), which runs a Worker through schedules of hours on a database in
+// memory: sqlc's queries go through this seam anyway.
+type database interface {
+	db.DBTX
+	Begin(context.Context) (pgx.Tx, error)
+}
+
 // A Worker is the step. Any number of replicas may run.
 type Worker struct {
 	cfg     Config
 	log     zerolog.Logger
 	js      jetstream.JetStream
-	pool    *pgxpool.Pool
+	pool    database
 	queries *db.Queries
 	streams streams.Config
 	keyset  *secrets.Keyset
@@ -77,6 +85,9 @@ type Worker struct {
 	lines   map[time.Duration]bool // steps that have a delay line
 	now     func() time.Time
 	held    held // by id, what the gate holds
+	// batches is consume.Batches, but for the simulator, whose broker is in
+	// memory: a client's connection can't be.
+	batches func(context.Context, jetstream.JetStream, zerolog.Logger, consume.Source, func([]jetstream.Msg)) error
 	// unsettled says that PostgreSQL did not take the results in hand. After an
 	// outage they go first: the leases of their attempts may have run out.
 	unsettled atomic.Bool
@@ -108,19 +119,26 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ALLOW_CIDRS: %w", err)
 	}
+	return newWorker(cfg, d, d.DB, keyset, guard), nil
+}
+
+// newWorker is New once the settings are read, on a database that is given.
+func newWorker(cfg Config, d process.Deps, pool database, keyset *secrets.Keyset, guard *egress.Guard) *Worker {
 	lines := make(map[time.Duration]bool)
 	for _, step := range cfg.Schedule.Steps() {
 		lines[step] = true
 	}
 	return &Worker{
-		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, queries: db.New(d.DB), streams: d.Streams,
+		cfg: cfg, log: d.Log, js: d.JS, pool: pool, queries: db.New(pool), streams: d.Streams,
 		keyset: keyset, guard: guard,
 		client: guard.Client(0), // each attempt has its own timeout
 		gate:   gate.New[*item](gate.Limits{InFlight: cfg.Concurrency, PerEndpoint: cfg.PerEndpoint, Queued: mostHeld}),
 		lines:  lines,
 		now:    time.Now,
 		held:   held{items: make(map[uuid.UUID]*item)},
-	}, nil
+
+		batches: consume.Batches,
+	}
 }
 
 // Session is how PostgreSQL is to treat the deliverer's sessions: plan each
@@ -152,13 +170,13 @@ func (w *Worker) Run(ctx context.Context) error {
 	}{{streams.First, streams.AllFirst, gate.First}, {streams.Again, streams.AllAgain, gate.Again}} {
 		source := w.source(streams.LaneConsumer(lane.name, lane.filter, w.lease()), laneBatch)
 		g.Go(func() error {
-			return consume.Batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.take(ctx, msgs, lane.gate) })
+			return w.batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.take(ctx, msgs, lane.gate) })
 		})
 	}
 	for step := range w.lines {
 		source := w.source(streams.WaitLineConsumer(step), lineBatch)
 		g.Go(func() error {
-			return consume.Batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.release(ctx, msgs) })
+			return w.batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.release(ctx, msgs) })
 		})
 	}
 	g.Go(func() error { w.dispatch(ctx, results); return nil })

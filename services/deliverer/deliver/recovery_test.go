@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
+	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/deliverer/deliver"
 	"github.com/cardwire/cardwire/services/deliverer/sweep"
 	"github.com/cardwire/cardwire/services/internal/delivery"
@@ -111,6 +112,30 @@ func TestTheSweeperPublishesWhatTheBrokerLost(t *testing.T) {
 	wantAttempts(e, never, attempt{1, "success", 200, ""})
 }
 
+// After the broker lost its store, 500 a second would take minutes. The pause here
+// is so long that the sweeper must not make it between these sweeps.
+func TestTheSweeperGoesOnAtOnceWhileThereIsMore(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	ep := e.Endpoint(alice, "https://receiver.example/")
+	const due = 4_500
+	e.Exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type, next_attempt_at)
+		SELECT new_id(), new_id(), $1, 'card.viewed', now() - interval '1 hour' FROM generate_series(1, $2)`, ep.ID, due)
+	deps := e.Deps("deliverer")
+	if _, err := streams.EnsureStream(t.Context(), deps.JS, e.Streams.DeliveriesStream()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := streams.EnsureConsumer(t.Context(), deps.JS, streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := sweep.New(sweep.Config{SweepInterval: 10 * time.Second, SweepGrace: time.Second}, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Run(s)
+	e.Await("all are published", `SELECT count(*) = $1 FROM deliveries WHERE swept_at IS NOT NULL`, due)
+}
+
 func TestTheSweeperLeavesAQueueAlone(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
@@ -125,7 +150,7 @@ func TestTheSweeperLeavesAQueueAlone(t *testing.T) {
 	// Both became due when they were recorded; only what became due before the
 	// oldest message can be without one.
 	e.Exec(`UPDATE deliveries SET next_attempt_at = now() - interval '1 h' WHERE id = $1`, lost.ID)
-	if err := s.Once(t.Context()); err != nil {
+	if _, err := s.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := e.Count(`SELECT count(*) FROM deliveries WHERE swept_at IS NOT NULL AND id = $1`, lost.ID); n != 1 {

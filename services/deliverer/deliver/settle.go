@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -103,17 +104,37 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.SettleAttemptsRow, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	p, news := params(batch), newsOf(batch)
-	if news.none() {
+	p, news, late := params(batch), newsOf(batch), w.late(batch)
+	if news.none() && len(late.Ids) == 0 {
 		return w.queries.SettleAttempts(ctx, p)
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		if waiting, err = w.queries.WithTx(tx).SettleAttempts(ctx, p); err != nil {
 			return err
 		}
+		if len(late.Ids) > 0 {
+			if err := w.queries.WithTx(tx).CloseOvertaken(ctx, late); err != nil {
+				return fmt.Errorf("close overtaken attempts: %w", err)
+			}
+		}
 		return w.tell(ctx, tx, news)
 	})
 	return waiting, err
+}
+
+// late lists the successes whose lease may have run out, so that another attempt
+// may be in flight.
+func (w *Worker) late(batch []result) (p db.CloseOvertakenParams) {
+	now := w.now()
+	for _, r := range batch {
+		if r.Success && now.Sub(r.claimed) >= w.lease() {
+			p.Ids = append(p.Ids, r.DeliveryID)
+		}
+	}
+	if len(p.Ids) > 0 {
+		p.Low, p.High = delivery.Bounds(p.Ids)
+	}
+	return p
 }
 
 // params lays a batch out in columns.

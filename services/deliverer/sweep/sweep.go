@@ -29,10 +29,14 @@ type Config struct {
 }
 
 const (
-	// maxRows is how many deliveries a sweep publishes of each kind. With the
-	// pause it bounds the sweeper to 500 per second and kind: after an outage
-	// it must not stand before what is fresh.
+	// maxRows is how many deliveries a sweep publishes of each kind.
 	maxRows = 500
+	// mostWaiting is how long the lane of what comes again may be, in messages,
+	// for a sweep that found more than it could take to be followed by another
+	// at once. Beyond it the sweeper goes on at its pause, 500 of each kind: it
+	// refills the lane as the deliverers empty it, and never stands before what
+	// is fresh, which has a lane of its own.
+	mostWaiting = 5_000
 	// sweepTimeout bounds one sweep.
 	sweepTimeout = 10 * time.Second
 	// settleFirst is how long a sweeper holds back after an outage: a deliverer
@@ -51,14 +55,18 @@ type Sweeper struct {
 }
 
 // New checks the settings.
-func New(cfg Config, d process.Deps) (*Sweeper, error) {
+func New(cfg Config, d process.Deps) (*Sweeper, error) { return Over(cfg, d, d.DB) }
+
+// Over is New on the database that is given, and not on d's: the simulator of
+// package deliver has one in memory, behind the seam that sqlc has anyway.
+func Over(cfg Config, d process.Deps, database db.DBTX) (*Sweeper, error) {
 	if cfg.SweepInterval < 10*time.Millisecond || cfg.SweepInterval > time.Minute {
 		return nil, fmt.Errorf("SWEEP_INTERVAL: must be 10ms to 1m, not %s", cfg.SweepInterval)
 	}
 	if cfg.SweepGrace < 10*time.Millisecond || cfg.SweepGrace > 10*time.Minute {
 		return nil, fmt.Errorf("SWEEP_GRACE: must be 10ms to 10m, not %s", cfg.SweepGrace)
 	}
-	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(d.DB), streams: d.Streams}, nil
+	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(database), streams: d.Streams}, nil
 }
 
 // Run sweeps until ctx ends. A sweep that fails is logged when that is news.
@@ -66,7 +74,11 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 // what they settle, though its lease has run out, needs no attempt again.
 func (s *Sweeper) Run(ctx context.Context) error {
 	failing, away := false, false // any sweep; PostgreSQL
-	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
+	more := false                 // the last sweep left something
+	for ctx.Err() == nil {
+		if !(more && s.laneIsShort(ctx)) && retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) != nil {
+			return nil
+		}
 		if away {
 			if !s.answers(ctx) {
 				continue
@@ -75,7 +87,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 				return nil
 			}
 		}
-		err := s.Once(ctx)
+		var err error
+		more, err = s.Once(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Warn().Err(err).Msg("sweeping interrupted")
 		}
@@ -98,25 +111,38 @@ func (s *Sweeper) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// Once makes one sweep.
-func (s *Sweeper) Once(ctx context.Context) error {
+// laneIsShort says that the deliverers keep up with what is swept. If the
+// broker does not say, they don't.
+func (s *Sweeper) laneIsShort(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	lane, err := s.js.Consumer(ctx, streams.Deliveries, streams.Again)
+	if err != nil {
+		return false
+	}
+	info := lane.CachedInfo() // just fetched
+	return int(info.NumPending)+info.NumAckPending < mostWaiting
+}
+
+// Once makes one sweep. more says that there may be more of a kind than it took.
+func (s *Sweeper) Once(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	before, err := s.publishedBefore(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	expired, err := s.queries.TakeExpiredLeases(ctx, maxRows)
 	if err != nil {
-		return fmt.Errorf("take expired leases: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take expired leases: %w: %w", errPostgreSQL, err)
 	}
 	due, err := s.queries.TakeDueDeliveries(ctx, db.TakeDueDeliveriesParams{PublishedBefore: before, MaxRows: maxRows})
 	if err != nil {
-		return fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
 	}
 	timed, err := s.queries.TakeTimedDeliveries(ctx, maxRows)
 	if err != nil {
-		return fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
 	}
 	msgs := make([]*nats.Msg, 0, len(expired)+len(due)+len(timed))
 	for _, row := range timed {
@@ -129,14 +155,14 @@ func (s *Sweeper) Once(ctx context.Context) error {
 		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
 	}
 	if len(msgs) == 0 {
-		return nil
+		return false, nil
 	}
 	errs, ok := streams.PublishAll(ctx, s.js, msgs)
 	s.log.Info().Int("leases_expired", len(expired)).Int("deliveries_due", len(due)).Int("deliveries_timed", len(timed)).Bool("published", ok).Msg("deliveries swept")
 	if !ok { // marked as swept, they are found again after the grace
-		return fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
+		return false, fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
 	}
-	return nil
+	return max(len(expired), len(due), len(timed)) == maxRows, nil
 }
 
 func again(id, eventID, endpointID uuid.UUID) *nats.Msg {

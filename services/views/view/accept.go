@@ -71,7 +71,12 @@ func (v *View) publish(ctx context.Context, e events.Event) error {
 	if !v.nats.IsConnected() {
 		return errBrokerAway
 	}
+	if !v.silence.mayTry(time.Now()) {
+		return errBrokerSilent
+	}
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.PublishTimeout)
 	defer cancel()
-	return v.pub.Publish(ctx, e)
+	err := v.pub.Publish(ctx, e)
+	v.silence.tried(time.Now(), err)
+	return err
 }

@@ -70,6 +70,7 @@ type View struct {
 	pages    *cache
 	pub      *events.Publisher
 	relay    *outbox.Relay
+	silence  silence      // of the broker
 	lost     atomic.Int64 // views that neither stream nor outbox took
 }
 
