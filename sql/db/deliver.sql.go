@@ -24,7 +24,7 @@ WITH claimable AS (
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
     WHERE d.id = ANY ($2::uuid[]) AND d.id BETWEEN $3::uuid AND $4::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => $5::float8)
+      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN $5::float8 ELSE 0 END)
       AND (d.leased_until IS NULL OR d.leased_until <= now())
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ), ended AS (
@@ -86,8 +86,8 @@ type ClaimDeliveriesRow struct {
 	SigningKeys   [][]byte
 }
 
-// Claims what may be attempted now: pending, due, and not leased by somebody
-// else. Each claimed delivery gets its next attempt number, an attempt row and
+// Claims what may be attempted now: pending, due (or early by a little, if it was a
+// delay line that waited, by another clock), and not leased by somebody else. Each claimed delivery gets its next attempt number, an attempt row and
 // a lease. An attempt before it whose lease ran out is closed as interrupted.
 // A delivery whose endpoint is gone, or that we were cut off from too often,
 // ends as failed with the reason. What is not returned needs no POST by the
@@ -442,7 +442,7 @@ WITH parked AS (
     SET waits_for = p.reason, next_attempt_at = '9999-01-01Z', updated_at = now()
     FROM (SELECT unnest($4::uuid[]) AS id, unnest($8::text[]) AS reason) p
     WHERE d.id = p.id AND d.id = ANY ($4::uuid[]) AND d.id BETWEEN $5::uuid AND $6::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => $7::float8)
+      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN $7::float8 ELSE 0 END)
       AND d.leased_until IS NULL
     RETURNING d.endpoint_id
 )

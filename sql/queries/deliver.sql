@@ -1,6 +1,6 @@
 -- name: ClaimDeliveries :many
--- Claims what may be attempted now: pending, due, and not leased by somebody
--- else. Each claimed delivery gets its next attempt number, an attempt row and
+-- Claims what may be attempted now: pending, due (or early by a little, if it was a
+-- delay line that waited, by another clock), and not leased by somebody else. Each claimed delivery gets its next attempt number, an attempt row and
 -- a lease. An attempt before it whose lease ran out is closed as interrupted.
 -- A delivery whose endpoint is gone, or that we were cut off from too often,
 -- ends as failed with the reason. What is not returned needs no POST by the
@@ -20,7 +20,7 @@ WITH claimable AS (
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
     WHERE d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => @early::float8)
+      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN @early::float8 ELSE 0 END)
       AND (d.leased_until IS NULL OR d.leased_until <= now())
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ), ended AS (
@@ -79,7 +79,7 @@ WITH parked AS (
     SET waits_for = p.reason, next_attempt_at = '9999-01-01Z', updated_at = now()
     FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@reasons::text[]) AS reason) p
     WHERE d.id = p.id AND d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => @early::float8)
+      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN @early::float8 ELSE 0 END)
       AND d.leased_until IS NULL
     RETURNING d.endpoint_id
 )

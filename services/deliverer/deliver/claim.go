@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// early is how much too early a retry may be claimed: the delay line goes
+	// early is how much too early a retry of a delay line may be claimed: the line goes
 	// by its own clock, PostgreSQL decides. What comes earlier is dropped here
 	// and brought back by the sweeper.
 	early = time.Second

@@ -9,6 +9,14 @@ import (
 	"github.com/google/uuid"
 )
 
+// due says that a delivery may be claimed at now: early, if it waits for a message.
+func (d *simDelivery) due(now time.Time, early time.Duration) bool {
+	if d.waitsFor != "" {
+		early = 0
+	}
+	return !d.next.IsZero() && !d.next.After(now.Add(early))
+}
+
 // free says that nobody is at a delivery, as far as its lease tells.
 func (d *simDelivery) free(now time.Time) bool { return d.leased.IsZero() || !d.leased.After(now) }
 
@@ -22,7 +30,7 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration) 
 		if s.broken == claimsDone && d.status == "success" {
 			d.status, d.next = "pending", now
 		}
-		due := !d.next.IsZero() && !d.next.After(now.Add(early))
+		due := d.due(now, early)
 		if s.broken == ignoresNotBefore {
 			due = !d.next.IsZero()
 		}

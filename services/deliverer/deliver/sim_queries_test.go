@@ -139,7 +139,7 @@ func (s *simStore) park(endpointIDs []uuid.UUID, endpointReasons []string, waits
 	parked := make(map[uuid.UUID]bool)
 	for i, id := range ids {
 		d := s.delivery(id)
-		if d == nil || d.next.IsZero() || d.next.After(now.Add(early)) || !d.leased.IsZero() {
+		if d == nil || !d.due(now, early) || !d.leased.IsZero() {
 			continue
 		}
 		d.waitsFor, d.next = reasons[i], parkedUntil
