@@ -1,5 +1,5 @@
-// Command webhooks fans events out to endpoints, works off recoveries, and
-// serves the endpoints API and the delivery log.
+// Command webhooks fans events out to endpoints, works off recoveries and
+// replays, and serves the endpoints API and the delivery log.
 package main
 
 import (
@@ -7,12 +7,14 @@ import (
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
+	"github.com/cardwire/cardwire/services/webhooks/replay"
 )
 
 type config struct {
 	Endpoints endpoints.Config `embed:"" group:"Endpoints API"`
 	FanOut    fanout.Config    `embed:"" group:"Fan-out"`
 	Recovery  recovery.Config  `embed:"" group:"Recovery"`
+	Replay    replay.Config    `embed:"" group:"Replay"`
 }
 
 func main() {
@@ -36,5 +38,9 @@ func open(cfg config, d process.Deps) ([]process.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []process.Step{api, fan, rec}, nil
+	rep, err := replay.New(cfg.Replay, d)
+	if err != nil {
+		return nil, err
+	}
+	return []process.Step{api, fan, rec, rep}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cardwire/cardwire/services/webhooks/endpoints"
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
+	"github.com/cardwire/cardwire/services/webhooks/replay"
 )
 
 // allowCIDRs is where endpoints may be beside public addresses: here, and
@@ -92,6 +93,7 @@ func (d *dev) steps(c *connections, s settings) ([]process.Step, error) {
 		func() (process.Step, error) { return step(endpoints.New, c.webhooks, tokens, sealed) },
 		func() (process.Step, error) { return step(fanout.New, c.webhooks) },
 		func() (process.Step, error) { return step(recovery.New, c.webhooks) },
+		func() (process.Step, error) { return step(replay.New, c.webhooks) },
 		func() (process.Step, error) { return step(deliver.New, c.deliverer, sealed) },
 		func() (process.Step, error) { return step(sweep.New, c.deliverer) },
 	} {
