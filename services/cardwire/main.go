@@ -15,6 +15,7 @@ type commands struct {
 	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
 	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`
+	Replay  replayCommand  `cmd:"" help:"Deliver events once more: what failed, what is missing, or all of a range."`
 }
 
 func main() {

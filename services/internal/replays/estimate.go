@@ -2,11 +2,9 @@ package replays
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -24,24 +22,19 @@ type Estimate struct {
 // in a second, if nothing holds it up.
 const pace = 20_000
 
-// DryRun says what a replay would do, and changes nothing. It looks for as long
-// as ctx lets it, but for the errors of Start, of which an overlap is none here:
-// when the time is over, it returns how far it came.
-func DryRun(ctx context.Context, pool *pgxpool.Pool, r Request, within time.Duration) (e Estimate, err error) {
-	q := db.New(pool)
-	row, err := r.resolve(ctx, q, time.Now())
+// DryRun says what a replay would do, and changes nothing. It looks for the time
+// given and a moment more: then it returns how far it came. Errors are those of
+// Start, but that a replay that overlaps is none.
+func DryRun(ctx context.Context, q *db.Queries, r Request, within time.Duration) (e Estimate, err error) {
+	begin := time.Now()
+	row, err := r.resolve(ctx, q, begin)
 	if err != nil {
 		return e, err
 	}
-	row.ID = uuid.Max // of ids that are thrown away
-	bounded, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	for !e.Complete {
-		b, err := Next(bounded, q, row, maxPairs)
+	row.ID = uuid.Max // its deliveries are thrown away
+	for !e.Complete && time.Since(begin) < within {
+		b, err := Next(ctx, q, row, maxPairs)
 		if err != nil {
-			if errors.Is(bounded.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
-				break
-			}
 			return e, err
 		}
 		e.Events += int64(b.Events)

@@ -62,10 +62,10 @@ const (
 type Replay struct {
 	ID           uuid.UUID  `json:"id" format:"uuid" doc:"Time-ordered id; receivers get it as webhook-replay." example:"01980e12-3c4d-7a5b-9c6d-7e8f90a1b2c3"`
 	Actor        string     `json:"actor" maxLength:"128" doc:"Who asked for it: user: and a user's id, key: and the id of an API key, or cli: and a name." example:"user:00000000-0000-7000-8000-000000000001"`
-	EndpointID   *uuid.UUID `json:"endpointId" format:"uuid" doc:"The endpoint that gets the events; null: each that asks for them." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
-	UserID       *uuid.UUID `json:"userId" format:"uuid" doc:"Whose events; null: everybody's." example:"00000000-0000-7000-8000-000000000001"`
+	EndpointID   *uuid.UUID `json:"endpointId" nullable:"true" format:"uuid" doc:"The endpoint that gets the events; null: each that asks for them." example:"01980c7a-4b5e-7c3d-9a1f-2e6b8d4f0a35"`
+	UserID       *uuid.UUID `json:"userId" nullable:"true" format:"uuid" doc:"Whose events; null: everybody's." example:"00000000-0000-7000-8000-000000000001"`
 	Mode         string     `json:"mode" enum:"failed,missing,all" doc:"failed: what was given up. missing: what was never made. all: everything that the endpoint asks for." example:"failed"`
-	Types        []string   `json:"types" nullable:"false" maxItems:"20" doc:"Only events of these types; empty: of all." example:"[\"card.viewed\"]"`
+	Types        []string   `json:"types" nullable:"false" maxItems:"20" doc:"Only events of these types; empty: of all." example:"card.viewed"`
 	Since        *time.Time `json:"since" doc:"Events of this time or later; null if the range is one of sequence numbers." example:"2026-08-02T14:00:00Z"`
 	Until        *time.Time `json:"until" doc:"And before this time." example:"2026-08-02T16:00:00Z"`
 	FromSequence *int64     `json:"fromSequence" minimum:"1" doc:"Events from this sequence number of the stream EVENTS on; null if the range is one of time." example:"1000"`

@@ -43,7 +43,7 @@ func TestTheModeSaysWhichPairsGetADelivery(t *testing.T) {
 			}
 			for mode, want := range map[string]bool{replays.Failed: tc.whenFailed, replays.Missing: tc.whenMissing, replays.All: tc.all} {
 				ask := replays.Request{Mode: mode, EndpointID: &endpoint}
-				estimate, err := replays.DryRun(t.Context(), l.DB, l.whole(ask), time.Minute)
+				estimate, err := replays.DryRun(t.Context(), db.New(l.DB), l.whole(ask), time.Minute)
 				if err != nil {
 					t.Fatal(err)
 				}
