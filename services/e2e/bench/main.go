@@ -41,7 +41,7 @@ type config struct {
 	Bin      string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
 	JSON     string `help:"File to write the results to." json:"-"`
 	Profile  string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
-	Rows     int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
+	Rows     int    `help:"Old deliveries of the scenarios history and replay." json:"rows,omitempty"`
 	Waiting  int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 

@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"retries", "latency while none and while 200,000 other deliveries wait for their retries", retries},
 	{"views", "pages read as fast as the views service serves them, with their deliveries", views},
 	{"history", "one, with a million old deliveries (see --rows)", history},
+	{"replay", "latency alone and beside a replay of 100,000, and how fast replays are without a limit (see --rows)", replay},
 }
 
 // A flood is a case in which events are published as fast as the stream takes them.

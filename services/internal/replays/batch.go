@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	// pageRows is how many events a batch reads, and filteredRows of which only
-	// some types are wanted: some 10 ms. Fewer, and a range in which there is little to
-	// do takes long to get through; more, and a batch holds its row for longer.
-	pageRows     = 2_000
+	// minRows is how many events a batch reads at least, and filteredRows of which
+	// only some are wanted: some 10 ms. Fewer, and a range in which there is little
+	// to do takes long to get through; more, and a batch holds its row for longer.
+	minRows      = 1_000
 	filteredRows = 10_000
 	// minPairs and maxPairs bound the pairs of event and endpoint that a batch
 	// looks up: four times what may be made of them, within these.
@@ -60,7 +60,8 @@ type pair struct{ event, endpoint uuid.UUID }
 // Next reads what comes next of a replay, and changes nothing. It is about most
 // deliveries or a few more: those of one event stay together.
 func Next(ctx context.Context, q *db.Queries, r db.Replay, most int) (Batch, error) {
-	page, end, err := readPage(ctx, q, r)
+	most, atOnce := max(most, 1), min(max(4*most, minPairs), maxPairs)
+	page, end, err := readPage(ctx, q, r, max(atOnce, minRows))
 	if err != nil {
 		return Batch{}, err
 	}
@@ -69,7 +70,7 @@ func Next(ctx context.Context, q *db.Queries, r db.Replay, most int) (Batch, err
 	}
 	pairs := 0
 	for i, e := range page {
-		if pairs += len(e.endpoints); pairs >= min(max(4*most, minPairs), maxPairs) {
+		if pairs += len(e.endpoints); pairs >= atOnce {
 			page, end = page[:i+1], end && i+1 == len(page)
 			break
 		}
@@ -105,10 +106,11 @@ func (b *Batch) take(replayID uuid.UUID, e event, leftOut func(pair) bool) {
 	}
 }
 
-// readPage reads the next events. end says that there are no more after them.
-func readPage(ctx context.Context, q *db.Queries, r db.Replay) (page []event, end bool, err error) {
+// readPage reads the next events: of the range, as many as said. end says that
+// there are no more after them.
+func readPage(ctx context.Context, q *db.Queries, r db.Replay, most int) (page []event, end bool, err error) {
 	from, to := sequences(r)
-	rows := int32(pageRows)
+	rows := int32(most)
 	if len(r.Types) > 0 || r.FromSeq != nil {
 		rows = filteredRows
 	}
