@@ -17,6 +17,7 @@ type commands struct {
 	Erase   eraseCommand   `cmd:"" help:"Remove all that is there of one user: rows and messages. Without --yes, say what that is."`
 	Tail    tailCommand    `cmd:"" help:"Show events and attempts as they happen."`
 	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`
+	Replay  replayCommand  `cmd:"" help:"Deliver events once more: what failed, what is missing, or all of a range."`
 
 	EventTypes eventTypesCommand `cmd:"" name:"event-types" help:"Files of event types, as in EVENT_TYPES_FILE."`
 }

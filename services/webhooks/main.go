@@ -1,5 +1,5 @@
-// Command webhooks fans events out to endpoints, works off recoveries, and
-// serves the endpoints API, the delivery log and publishing over HTTP.
+// Command webhooks fans events out to endpoints, works off recoveries and
+// replays, and serves the endpoints API, the delivery log and publishing over HTTP.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
 	"github.com/cardwire/cardwire/services/webhooks/publish"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
+	"github.com/cardwire/cardwire/services/webhooks/replay"
 )
 
 type config struct {
@@ -15,6 +16,7 @@ type config struct {
 	FanOut    fanout.Config    `embed:"" group:"Fan-out"`
 	Publish   publish.Config   `embed:"" group:"Publishing over HTTP"`
 	Recovery  recovery.Config  `embed:"" group:"Recovery"`
+	Replay    replay.Config    `embed:"" group:"Replay"`
 }
 
 func main() {
@@ -44,5 +46,9 @@ func open(cfg config, d process.Deps) ([]process.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []process.Step{api, pub, fan, rec}, nil
+	rep, err := replay.New(cfg.Replay, d)
+	if err != nil {
+		return nil, err
+	}
+	return []process.Step{api, pub, fan, rec, rep}, nil
 }

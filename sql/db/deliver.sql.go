@@ -36,7 +36,7 @@ WITH claimable AS (
     UPDATE deliveries d
     SET attempts = d.attempts + 1, leased_until = now() + make_interval(secs => $6::float8), updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $3 AND $4
-    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at
+    RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at, d.replay_id
 ), closed AS (
     UPDATE attempts a
     SET outcome = 'interrupted', finished_at = now()
@@ -46,7 +46,7 @@ WITH claimable AS (
     INSERT INTO attempts (delivery_id, n, endpoint_id, trigger)
     SELECT id, attempts, endpoint_id, trigger FROM claimed
 )
-SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, (c.exhausted_at IS NOT NULL)::boolean AS exhausted,
+SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, (c.exhausted_at IS NOT NULL)::boolean AS exhausted, c.replay_id,
        e.url::text AS url, e.user_id::uuid AS user_id, coalesce(e.max_in_flight, 0)::int AS max_in_flight,
        coalesce(e.rate_limit, 0)::int AS rate_limit, e.retry_schedule::int[] AS retry_schedule,
        s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys
@@ -77,6 +77,7 @@ type ClaimDeliveriesRow struct {
 	N             int32
 	Failures      int32
 	Exhausted     bool
+	ReplayID      *uuid.UUID
 	Url           string
 	UserID        uuid.UUID
 	MaxInFlight   int32
@@ -120,6 +121,7 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams
 			&i.N,
 			&i.Failures,
 			&i.Exhausted,
+			&i.ReplayID,
 			&i.Url,
 			&i.UserID,
 			&i.MaxInFlight,

@@ -45,7 +45,7 @@ func (q *Queries) AttemptDurations(ctx context.Context, arg AttemptDurationsPara
 
 const delivery = `-- name: Delivery :one
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
 FROM deliveries
 WHERE id = $1 AND endpoint_id = $2
 `
@@ -79,6 +79,7 @@ func (q *Queries) Delivery(ctx context.Context, arg DeliveryParams) (Delivery, e
 		&i.Trigger,
 		&i.ExhaustedAt,
 		&i.AttemptsBefore,
+		&i.ReplayID,
 	)
 	return i, err
 }
@@ -202,7 +203,7 @@ func (q *Queries) ListAttempts(ctx context.Context, arg ListAttemptsParams) ([]L
 
 const listDeliveries = `-- name: ListDeliveries :many
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
 FROM deliveries
 WHERE endpoint_id = $1
 ORDER BY id DESC
@@ -247,6 +248,7 @@ func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) 
 			&i.Trigger,
 			&i.ExhaustedAt,
 			&i.AttemptsBefore,
+			&i.ReplayID,
 		); err != nil {
 			return nil, err
 		}
@@ -345,10 +347,10 @@ func (q *Queries) Payloads(ctx context.Context, arg PayloadsParams) ([]PayloadsR
 
 const scanDeliveries = `-- name: ScanDeliveries :many
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
 FROM (
     SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
     FROM deliveries e
     WHERE e.endpoint_id = $1 AND e.id >= $2::uuid AND e.id < $3::uuid
     ORDER BY e.id DESC
@@ -410,6 +412,7 @@ func (q *Queries) ScanDeliveries(ctx context.Context, arg ScanDeliveriesParams) 
 			&i.Trigger,
 			&i.ExhaustedAt,
 			&i.AttemptsBefore,
+			&i.ReplayID,
 		); err != nil {
 			return nil, err
 		}

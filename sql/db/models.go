@@ -115,6 +115,7 @@ type Delivery struct {
 	Trigger        string
 	ExhaustedAt    *time.Time
 	AttemptsBefore int32
+	ReplayID       *uuid.UUID
 }
 
 type DeliveryCount struct {
@@ -219,6 +220,33 @@ type Recovery struct {
 	NextAt     time.Time
 	Recovered  int64
 	CreatedAt  time.Time
+	FinishedAt *time.Time
+}
+
+type Replay struct {
+	ID         uuid.UUID
+	Actor      string
+	EndpointID *uuid.UUID
+	UserID     *uuid.UUID
+	Mode       string
+	Types      []string
+	Since      *time.Time
+	Until      *time.Time
+	FromSeq    *int64
+	ToSeq      *int64
+	Rate       *int32
+	StartID    uuid.UUID
+	EndID      uuid.UUID
+	At         uuid.UUID
+	Total      *int64
+	Done       int64
+	Made       int64
+	Skipped    int64
+	State      string
+	Reason     *string
+	NextAt     time.Time
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
 	FinishedAt *time.Time
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cardwire/cardwire/services/webhooks/fanout"
 	"github.com/cardwire/cardwire/services/webhooks/publish"
 	"github.com/cardwire/cardwire/services/webhooks/recovery"
+	"github.com/cardwire/cardwire/services/webhooks/replay"
 )
 
 // allowCIDRs is where endpoints may be beside public addresses: here, and
@@ -109,6 +110,7 @@ func (d *dev) steps(c *connections, s settings) ([]process.Step, error) {
 		func() (process.Step, error) { return fanout.New(fan, c.webhooks) },
 		func() (process.Step, error) { return publish.New(pub, c.webhooks) },
 		func() (process.Step, error) { return step(recovery.New, c.webhooks) },
+		func() (process.Step, error) { return step(replay.New, c.webhooks) },
 		func() (process.Step, error) { return step(deliver.New, c.deliverer, sealed) },
 		func() (process.Step, error) { return step(sweep.New, c.deliverer) },
 	} {

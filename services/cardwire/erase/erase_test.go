@@ -100,6 +100,7 @@ func (l *lab) fill(name string, user uuid.UUID) {
 		INSERT INTO attempts (delivery_id, n, endpoint_id, finished_at, outcome) SELECT id, n, $2, now(), 'failure' FROM d, generate_series(1, 2) AS n`, user, ep.ID, n)
 	e.Exec(`INSERT INTO dead_events (id, stream_seq, subject, headers, body, reason) VALUES (new_id(), 1, 'events.' || $1::text || '.x', '', '', 'broken')`, user.String())
 	e.Exec(`INSERT INTO recoveries (id, endpoint_id, since, until, at, missing_at) VALUES (new_id(), $1, now() - interval '1 day', now(), new_id(), new_id())`, ep.ID)
+	e.Exec(`INSERT INTO replays (id, actor, endpoint_id, user_id, mode, since, until, start_id, end_id, at) VALUES (new_id(), 'user:x', $1, $2, 'all', now() - interval '1 day', now(), new_id(), new_id(), new_id())`, ep.ID, ep.UserID)
 	e.Exec(`INSERT INTO card_views (event_id, owner_id, source, viewed_at) VALUES (new_id(), $1, 'qr', now())`, user)
 	e.Exec(`INSERT INTO idempotency_keys (user_id, key, request_hash, status, answer) VALUES ($1, 'k', $2, 201, '')`, user, make([]byte, 32))
 	e.Exec(`INSERT INTO audit_log (id, user_id, endpoint_id, actor, action) VALUES (new_id(), $1, $2, 'x', 'endpoint.created')`, user, ep.ID)
@@ -130,6 +131,7 @@ var all = []Line{
 	{"dead_events", 1},
 	{"delivery_counts", 1},
 	{"recoveries", 1},
+	{"replays", 1},
 	{"card_views", 2},
 	{"idempotency_keys", 1},
 	{"audit_log", 1},

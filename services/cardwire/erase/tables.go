@@ -30,6 +30,7 @@ var records = []table{
 	{"dead_events", "id", "starts_with(subject, 'events.' || $1::uuid::text || '.')"},
 	{"delivery_counts", "ctid", "endpoint_id = ANY (ARRAY " + userEndpoints + ")"},
 	{"recoveries", "id", "endpoint_id = ANY (ARRAY " + userEndpoints + ")"},
+	{"replays", "id", "user_id = $1"},
 	{"card_views", "event_id", "owner_id = $1"},
 	{"idempotency_keys", "ctid", "user_id = $1"},
 	{"audit_log", "id", "user_id = $1"},
@@ -44,6 +45,7 @@ var endpoints = table{"endpoints", "id", "user_id = $1"}
 var withoutUsers = map[string]string{
 	"api_keys":         "keys are of services and operators",
 	"cleared_days":     "days",
+	"event_names":      "hashes of publishers' names for events, for 24 h",
 	"goose_db_version": "migrations",
 }
 

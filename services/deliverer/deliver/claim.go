@@ -70,7 +70,7 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 		it := items[row.ID]
 		it.Attempt = Attempt{
 			DeliveryID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID, EventType: row.EventType,
-			N: int(row.N), Failures: int(row.Failures), URL: row.Url,
+			N: int(row.N), Failures: int(row.Failures), URL: row.Url, ReplayID: row.ReplayID,
 		}
 		it.userID, it.schedule, it.exhausted = row.UserID, w.schedule(row.RetrySchedule), row.Exhausted
 		it.claimed = begun

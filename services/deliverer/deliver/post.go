@@ -28,6 +28,10 @@ const (
 // userAgent names us to receivers.
 const userAgent = "Cardwire/1"
 
+// headerReplay tells receivers that a POST is of a replay, and of which. Its
+// webhook-id is that of the event, which they may have seen.
+const headerReplay = "webhook-replay"
+
 // An Attempt is one HTTP try of a delivery, claimed and not yet made.
 type Attempt struct {
 	DeliveryID uuid.UUID
@@ -37,6 +41,7 @@ type Attempt struct {
 	N          int // counts from 1, by PostgreSQL
 	Failures   int // failures of the delivery before this attempt
 	URL        string
+	ReplayID   *uuid.UUID           // the replay that made the delivery; nil: none did
 	Secrets    []string             // plain, newest first
 	Keys       []ed25519.PrivateKey // of the secrets that have one, newest first
 	Body       []byte
@@ -66,6 +71,9 @@ func request(ctx context.Context, a Attempt, now time.Time) (*http.Request, erro
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", userAgent)
+	if a.ReplayID != nil {
+		r.Header.Set(headerReplay, a.ReplayID.String())
+	}
 	// net/http sends a POST again by itself only if a kept connection turned
 	// out to be closed before a byte was written. It must get no
 	// Idempotency-Key, which would let it repeat more than that.

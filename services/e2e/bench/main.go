@@ -42,7 +42,7 @@ type config struct {
 	JSON       string `help:"File to write the results to." json:"-"`
 	Profile    string `help:"Directory for profiles of the processor, one of each process and case." json:"-"`
 	Statements int    `help:"How many of the dearest SQL statements of a case to print, with pg_stat_statements; that costs some speed." json:"statements,omitempty"`
-	Rows       int    `help:"Old deliveries of the scenario history." json:"rows,omitempty"`
+	Rows       int    `help:"Old deliveries of the scenarios history and replay." json:"rows,omitempty"`
 	Waiting    int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`
 }
 

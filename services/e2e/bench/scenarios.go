@@ -26,6 +26,7 @@ var scenarios = []scenario{
 	{"hanging", "one endpoint at 50 events/s, and again while 1,000 others get events of 256 KiB and never answer", hanging},
 	{"views", "pages read as fast as the views service serves them, with their deliveries", views},
 	{"history", "one, with a million old deliveries (see --rows)", history},
+	{"replay", "latency alone and beside a replay of 100,000, and how fast replays are without a limit (see --rows)", replay},
 }
 
 // A flood is a case in which events are published as fast as the stream takes them.

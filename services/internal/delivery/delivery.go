@@ -36,6 +36,7 @@ const (
 	TriggerTest    = "test"    // the same, of a test event
 	TriggerResend  = "resend"  // its owner had it sent again
 	TriggerRecover = "recover" // a recovery had it sent again, or made it
+	TriggerReplay  = "replay"  // a replay made it
 )
 
 // ID derives the id of a delivery: the 48 bits of time of the event's id, then
@@ -45,7 +46,29 @@ func ID(eventID, endpointID uuid.UUID) uuid.UUID {
 	var in [32]byte
 	copy(in[:16], eventID[:])
 	copy(in[16:], endpointID[:])
-	sum := sha256.Sum256(in[:])
+	return derive(eventID, sha256.Sum256(in[:]))
+}
+
+// ReplayID is ID for a delivery that a replay makes: the replay's id is hashed
+// too, so each replay has its own delivery of the pair, and that one always.
+func ReplayID(eventID, endpointID, replayID uuid.UUID) uuid.UUID {
+	var in [48]byte
+	copy(in[:16], eventID[:])
+	copy(in[16:], endpointID[:])
+	copy(in[32:], replayID[:])
+	return derive(eventID, sha256.Sum256(in[:]))
+}
+
+// Siblings are the bounds of the ids of all deliveries of an event, whatever made
+// them; deliveries of other events of the same millisecond lie between them too.
+func Siblings(eventID uuid.UUID) (low, high uuid.UUID) {
+	copy(low[:6], eventID[:6])
+	high = uuid.Max
+	copy(high[:6], eventID[:6])
+	return low, high
+}
+
+func derive(eventID uuid.UUID, sum [sha256.Size]byte) uuid.UUID {
 	var id uuid.UUID
 	copy(id[:6], eventID[:6])
 	copy(id[6:], sum[:10])

@@ -47,6 +47,33 @@ func TestIDKnownAnswer(t *testing.T) {
 	}
 }
 
+func TestReplaysHaveIDsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		event, endpoint, a, b := anyUUID(t, "event"), anyUUID(t, "endpoint"), anyUUID(t, "a"), anyUUID(t, "b")
+		id := ReplayID(event, endpoint, a)
+		if id != ReplayID(event, endpoint, a) || id == ID(event, endpoint) || a != b && id == ReplayID(event, endpoint, b) {
+			t.Fatal("not one id for each replay")
+		}
+		low, high := Siblings(event)
+		for _, id := range []uuid.UUID{id, ID(event, endpoint)} {
+			if id.Version() != 7 || bytes.Compare(id[:], low[:]) < 0 || bytes.Compare(id[:], high[:]) > 0 {
+				t.Fatalf("%s: not of its event", id)
+			}
+		}
+	})
+}
+
+// The derivation must never change, as that of ID. The answer was computed apart,
+// with Python's hashlib.
+func TestReplayIDKnownAnswer(t *testing.T) {
+	t.Parallel()
+	id := ReplayID(uuid.MustParse("0198c2a0-1111-7000-8000-000000000001"), uuid.MustParse("0198c2a0-2222-7000-8000-000000000002"), uuid.MustParse("0198c2a0-3333-7000-8000-000000000003"))
+	if want := "0198c2a0-1111-7033-a9b9-a605f7394307"; id.String() != want {
+		t.Errorf("got %s, want %s", id, want)
+	}
+}
+
 func TestMessagesRoundTrip(t *testing.T) {
 	t.Parallel()
 	d := Delivery{ID: uuid.Must(uuid.NewV7()), EventID: uuid.Must(uuid.NewV7()), EndpointID: uuid.Must(uuid.NewV7())}

@@ -56,9 +56,10 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 		schema := "/paths/" + escaped.Replace(path) + "/" + strings.ToLower(method) + "/responses/"
 		s := newServer(t)
 		own := s.create(t, alice)
-		delivery, recovery := s.deliver(t, own.ID, 1)[0], s.finishedRecovery(t, own.ID)
-		path = strings.NewReplacer("{id}", own.ID.String(), "{deliveryId}", delivery.ID.String(), "{recoveryId}", recovery.String()).Replace(path)
-		good := s.call(t, alice, method, path, row.body)
+		delivery, recovery, replay := s.deliver(t, own.ID, 1)[0], s.finishedRecovery(t, own.ID), s.oldReplay(t, alice, own.ID)
+		ids := strings.NewReplacer("{id}", own.ID.String(), "{deliveryId}", delivery.ID.String(), "{recoveryId}", recovery.String(), "{replayId}", replay.String())
+		path = ids.Replace(path)
+		good := s.call(t, alice, method, path, filled(row.body, ids))
 		if good.status != row.own {
 			t.Errorf("%s: %d %s", operation, good.status, good.body)
 		} else if good.status != http.StatusNoContent {

@@ -84,6 +84,29 @@ func TestBadMembers(t *testing.T) {
 		})
 	}
 
+	replay := func(name, members, sentence string) {
+		rows = append(rows, refusal{"of a replay, " + name, "POST /api/replays", `{"endpointId":"` + id.String() + `",` + members + `}`, 400, sentence})
+	}
+	today, since := time.Now().UTC().Truncate(24*time.Hour), `"since":"`+rfc(time.Now().UTC().Truncate(24*time.Hour))+`"`
+	replay("since is required", `"mode":"all"`, "since: is required")
+	replay("since must be a time", `"since":"soon"`, "since: must be a time as in RFC 3339, such as 2026-08-02T17:45:10Z")
+	replay("since must not be in the future", `"since":"9999-12-31T23:59:59Z"`, "since: must not be in the future")
+	replay("since must not be before what is kept", `"since":"2001-01-01T00:00:00Z"`, "since: must not be before …")
+	replay("until must be after since", since+`,"until":"`+rfc(today)+`"`, "until: must be after since")
+	replay("the mode must be one that there is", since+`,"mode":"lost"`, `mode: must be one of "failed, missing, all"`)
+	replay("a type must be a type", since+`,"types":["card.*"]`, "types[0]: must be an event type, such as card.viewed")
+	replay("21 types are too many", since+`,"types":["a.b"`+strings.Repeat(`,"a.b"`, 20)+`]`, "types: must have at most 20 entries")
+	replay("no limit is for operators", since+`,"rate":0`, "rate: must be at least 1")
+	replay("a negative rate is none", since+`,"rate":-1`, "rate: must be at least 0")
+	replay("a rate must not be too high", since+`,"rate":20001`, "rate: must be at most 20000")
+	replay("sequence numbers are for operators", `"fromSequence":1,"toSequence":2`, "fromSequence: is for operators only")
+	replay("their end is too", since+`,"toSequence":2`, "toSequence: is for operators only")
+	replay("another user's events are for operators", since+`,"userId":"`+bob.String()+`"`, "userId: is for operators only")
+	replay("a state can't be chosen", since+`,"state":"finished"`, "state: is not known here")
+	replay("dryRun must be true or false", since+`,"dryRun":1`, "dryRun: must be true or false")
+	rows = append(rows, refusal{"of a replay, the endpoint is required", "POST /api/replays", "{" + since + "}", 400, "endpointId: is required"},
+		refusal{"of a replay, the endpoint must be an id", "POST /api/replays", `{` + since + `,"endpointId":"x"}`, 400, "endpointId: …"})
+
 	again, now := "POST /api/webhooks/"+id.String()+"/recover", rfc(time.Now())
 	recovery := func(name, text, sentence string) {
 		rows = append(rows, refusal{name, again, text, 400, sentence})
@@ -127,7 +150,7 @@ func TestBadJSON(t *testing.T) {
 		text    = "body: must be UTF-8"
 	)
 	var rows []refusal
-	for _, operation := range []string{"POST /api/webhooks", "POST /api/webhooks/" + id + "/recover"} {
+	for _, operation := range []string{"POST /api/webhooks", "POST /api/webhooks/" + id + "/recover", "POST /api/replays"} {
 		_, what, _ := strings.Cut(operation, " ")
 		what = "to " + strings.ReplaceAll(what, id, "{id}") + ": "
 		for _, tt := range []struct {

@@ -17,7 +17,7 @@ func TestBadIDs(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.create(t, alice).ID
-	known := map[string]string{"{id}": id.String(), "{deliveryId}": s.deliver(t, id, 1)[0].ID.String(), "{recoveryId}": s.finishedRecovery(t, id).String()}
+	known := map[string]string{"{id}": id.String(), "{deliveryId}": s.deliver(t, id, 1)[0].ID.String(), "{recoveryId}": s.finishedRecovery(t, id).String(), "{replayId}": s.oldReplay(t, alice, id).String()}
 	spellings := map[string]func(id string) string{
 		"in braces":                    func(id string) string { return "%7B" + id + "%7D" },
 		"as a URN":                     func(id string) string { return "urn:uuid:" + id },
@@ -101,7 +101,7 @@ func TestBadPages(t *testing.T) {
 	add := func(name, operation, query, sentence string) {
 		rows = append(rows, refusal{name, operation + "?" + query, "", 400, sentence})
 	}
-	for what, operation := range map[string]string{"endpoints": "GET /api/webhooks", "deliveries": log, "recoveries": "GET /api/webhooks/" + id.String() + "/recoveries"} {
+	for what, operation := range map[string]string{"endpoints": "GET /api/webhooks", "deliveries": log, "recoveries": "GET /api/webhooks/" + id.String() + "/recoveries", "replays": "GET /api/replays"} {
 		for value, rule := range map[string]string{
 			"0": "must be at least 1", "-1": "must be at least 1", "-9223372036854775808": "must be at least 1",
 			"101": "must be at most 100", "9223372036854775807": "must be at most 100",

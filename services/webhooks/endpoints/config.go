@@ -28,7 +28,7 @@ type Config struct {
 	CreateRate  int `env:"CREATE_RATE" default:"10" help:"Endpoints that one user may register per minute and at once (up to 10000), of each replica; 0 is no limit."`
 	TestRate    int `env:"TEST_RATE" default:"10" help:"Test events that one user may send per minute and at once (up to 10000), of each replica; 0 is no limit."`
 	ResendRate  int `env:"RESEND_RATE" default:"60" help:"Deliveries that one user may resend per minute and at once (up to 10000), of each replica; 0 is no limit."`
-	RecoverRate int `env:"RECOVER_RATE" default:"6" help:"Recoveries that one user may start per minute and at once (up to 10000), of each replica; 0 is no limit."`
+	RecoverRate int `env:"RECOVER_RATE" default:"6" help:"Recoveries and replays that one user may start per minute and at once (up to 10000), of each replica; 0 is no limit."`
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/outbox"
+	"github.com/cardwire/cardwire/services/internal/apikeys"
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/egress"
 	"github.com/cardwire/cardwire/services/internal/eventtypes"
@@ -28,6 +29,7 @@ type API struct {
 	log      zerolog.Logger
 	store    Store
 	verifier *auth.Verifier
+	keys     *apikeys.Verifier // of operators
 	guard    *egress.Guard
 	js       jetstream.JetStream
 	relay    *outbox.Relay
@@ -44,6 +46,10 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	tokens := cfg.auth()
 	tokens.Log = d.Log
 	verifier, err := auth.New(tokens)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := apikeys.NewVerifier(d.DB, d.Log, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +71,7 @@ func New(cfg Config, d process.Deps) (*API, error) {
 	}
 	a := &API{
 		catalog: catalog, now: time.Now,
-		cfg: cfg, log: d.Log, verifier: verifier, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
+		cfg: cfg, log: d.Log, verifier: verifier, keys: keys, guard: guard, js: d.JS, relay: outbox.NewRelay(d.DB, pub),
 		store: Store{DB: d.DB, Keyset: keyset, MaxPerUser: cfg.MaxEndpoints},
 	}
 	a.huma = newHuma(d.Mux)

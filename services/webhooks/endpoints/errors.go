@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/cardwire/cardwire/services/internal/clientrate"
+	"github.com/cardwire/cardwire/services/internal/replays"
 	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 )
@@ -77,6 +78,9 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 		broken   *invalidError
 		conflict *conflictError
 		tooOften *rateError
+		wrong    *replays.InvalidError
+		overlap  *replays.OverlapError
+		state    *replays.StateError
 	)
 	switch {
 	case errors.As(err, &broken):
@@ -87,6 +91,18 @@ func (a *API) problemOf(err error) (p *Problem, fault bool) {
 		return newProblem(http.StatusNotFound, "there is no such delivery"), false
 	case errors.Is(err, errNoRecovery):
 		return newProblem(http.StatusNotFound, "there is no such recovery"), false
+	case errors.Is(err, replays.ErrNoEndpoint):
+		return newProblem(http.StatusNotFound, "there is no such endpoint"), false
+	case errors.Is(err, replays.ErrNotFound):
+		return newProblem(http.StatusNotFound, "there is no such replay"), false
+	case errors.Is(err, replays.ErrInactive):
+		return newProblem(http.StatusConflict, errInactive.Error()), false
+	case errors.As(err, &wrong):
+		return newProblem(http.StatusBadRequest, wrong.Error()), false
+	case errors.As(err, &overlap):
+		return newProblem(http.StatusConflict, overlap.Error()), false
+	case errors.As(err, &state):
+		return newProblem(http.StatusConflict, state.Error()), false
 	case errors.As(err, &tooOften):
 		return newProblem(http.StatusTooManyRequests, tooOften.Error()), false
 	case errors.As(err, &conflict):

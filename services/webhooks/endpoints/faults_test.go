@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/replays"
 	"github.com/cardwire/cardwire/sql/migrations"
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
@@ -43,8 +44,8 @@ func TestDatabaseAway(t *testing.T) {
 		}
 		away++
 		method, path, _ := strings.Cut(operation, " ")
-		path = strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString()).Replace(path)
-		a := s.call(t, alice, method, path, row.body)
+		ids := strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString(), "{replayId}", uuid.NewString())
+		a := s.call(t, alice, method, ids.Replace(path), filled(row.body, ids))
 		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "2" {
 			t.Errorf("%s: %d, Retry-After %q", operation, a.status, a.header.Get("Retry-After"))
 			continue
@@ -79,6 +80,12 @@ func TestErrorTable(t *testing.T) {
 		{"not found", ErrNotFound, 404, false},
 		{"no such delivery", errNoDelivery, 404, false},
 		{"no such recovery", errNoRecovery, 404, false},
+		{"no such replay", replays.ErrNotFound, 404, false},
+		{"a replay to no endpoint of the caller's", replays.ErrNoEndpoint, 404, false},
+		{"a replay to a disabled endpoint", replays.ErrInactive, 409, false},
+		{"a replay that breaks a rule", &replays.InvalidError{Field: "since", Rule: "is required"}, 400, false},
+		{"a replay beside another", &replays.OverlapError{}, 409, false},
+		{"a replay that has ended", &replays.StateError{State: replays.Finished, Wanted: replays.Paused}, 409, false},
 		{"a conflict", errInFlight, 409, false},
 		{"a key used for something else", errKeyUsed, 409, false},
 		{"too often", &rateError{time.Second}, 429, false},

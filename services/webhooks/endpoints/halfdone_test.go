@@ -12,7 +12,7 @@ import (
 
 // written are the tables that requests write, the log's partitioned ones aside.
 var written = []string{
-	"endpoints", "endpoint_secrets", "endpoint_states", "audit_log", "idempotency_keys", "outbox", "deliveries", "recoveries",
+	"endpoints", "endpoint_secrets", "endpoint_states", "audit_log", "idempotency_keys", "outbox", "deliveries", "recoveries", "replays",
 }
 
 // contents are all rows of the tables.
@@ -42,6 +42,8 @@ func TestAFaultInTheMiddleLeavesNothing(t *testing.T) {
 		{"POST /api/webhooks/{id}/test", nil, []string{"outbox", "audit_log", "idempotency_keys"}},
 		{"POST /api/webhooks/{id}/deliveries/{deliveryId}/resend", nil, []string{"deliveries", "audit_log", "idempotency_keys"}},
 		{"POST /api/webhooks/{id}/recover", map[string]any{"since": time.Now().UTC().Truncate(24 * time.Hour)}, []string{"recoveries", "audit_log", "idempotency_keys"}},
+		{"POST /api/replays", tenancy["POST /api/replays"].body, []string{"replays", "audit_log", "idempotency_keys"}},
+		{"POST /api/replays/{replayId}/pause", nil, []string{"replays", "audit_log", "idempotency_keys"}},
 	} {
 		t.Run(tt.operation, func(t *testing.T) {
 			t.Parallel()
@@ -50,9 +52,10 @@ func TestAFaultInTheMiddleLeavesNothing(t *testing.T) {
 			d := s.deliver(t, e.ID, 1)[0]
 			s.exec(t, `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk full' USING ERRCODE = '53100'; END $$`)
 			method, path, _ := strings.Cut(tt.operation, " ")
-			path = strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", d.ID.String()).Replace(path)
+			ids := strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", d.ID.String(), "{replayId}", s.oldReplay(t, alice, e.ID).String())
+			path = ids.Replace(path)
 			call := func() answer {
-				return s.call(t, alice, method, path, tt.body, "Idempotency-Key", "k")
+				return s.call(t, alice, method, path, filled(tt.body, ids), "Idempotency-Key", "k")
 			}
 			before := s.contents(t)
 			check := func(what string) {

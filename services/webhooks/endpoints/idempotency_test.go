@@ -79,10 +79,15 @@ func TestEveryPostCanBeRepeated(t *testing.T) {
 			s := newServer(t)
 			e := s.create(t, alice)
 			d := s.deliver(t, e.ID, 1)[0]
-			path := strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", d.ID.String()).Replace(path)
+			replay := s.oldReplay(t, alice, e.ID)
+			if strings.HasSuffix(path, "/resume") {
+				s.exec(t, "UPDATE replays SET state = 'paused'")
+			}
+			ids := strings.NewReplacer("{id}", e.ID.String(), "{deliveryId}", d.ID.String(), "{replayId}", replay.String())
+			path, body := ids.Replace(path), filled(row.body, ids)
 			before := one[int](t, s, "SELECT count(*) FROM audit_log")
-			first := s.call(t, alice, method, path, row.body, "Idempotency-Key", "k")
-			again := s.call(t, alice, method, path, row.body, "Idempotency-Key", "k")
+			first := s.call(t, alice, method, path, body, "Idempotency-Key", "k")
+			again := s.call(t, alice, method, path, body, "Idempotency-Key", "k")
 			if first.status != row.own || again.status != row.own || first.body != again.body || again.header.Get("Idempotency-Replayed") != "true" {
 				t.Errorf("%d %s, then %d %v %s", first.status, first.body, again.status, again.header, again.body)
 			}

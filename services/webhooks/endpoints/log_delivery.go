@@ -69,7 +69,7 @@ func shownDelivery(d db.Delivery, payload Payload, state db.EndpointStateRow) De
 	waitsFor, next := waits(d, state, time.Now())
 	return Delivery{
 		ID: d.ID, EndpointID: d.EndpointID, EventID: d.EventID, EventType: d.EventType, Payload: payload,
-		Status: d.Status, Reason: d.Reason, Trigger: d.Trigger, ResponseCode: d.ResponseCode, Attempts: d.Attempts,
+		Status: d.Status, Reason: d.Reason, Trigger: d.Trigger, ReplayID: d.ReplayID, ResponseCode: d.ResponseCode, Attempts: d.Attempts,
 		WaitsFor: waitsFor, NextRetryAt: utc(next), CreatedAt: d.CreatedAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
 		ErrorMessage: d.ErrorMessage, DeliveredAt: utc(d.DeliveredAt),
 	}

@@ -13,6 +13,7 @@ import (
 const (
 	schemeBearer = "bearer"
 	schemeCookie = "cookie"
+	schemeKey    = "key"
 )
 
 // version is the API's, not the program's: it counts what breaks clients.
@@ -39,6 +40,7 @@ func newHuma(mux *http.ServeMux) huma.API {
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					schemeBearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "Authorization: Bearer and a JSON Web Token with an expiry and the user's UUID in claim id or sub."},
 					schemeCookie: {Type: "apiKey", In: "cookie", Name: "token", Description: "The same token in a cookie. Changes are then taken from pages of the same origin only."},
+					schemeKey:    {Type: "http", Scheme: "bearer", BearerFormat: "cwk_…", Description: "Authorization: Bearer and an API key with the scope operator, made by: cardwire keys create --scope operator."},
 				},
 			},
 		},

@@ -59,7 +59,7 @@ func TestDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || a.status != 200 || a.header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%d %s: %v", a.status, a.header.Get("Content-Type"), err)
 	}
-	if doc.OpenAPI != "3.1.0" || len(doc.Components.SecuritySchemes) != 2 {
+	if doc.OpenAPI != "3.1.0" || len(doc.Components.SecuritySchemes) != 3 {
 		t.Errorf("OpenAPI %s with %d security schemes", doc.OpenAPI, len(doc.Components.SecuritySchemes))
 	}
 	checkRef := func(where, ref string) {
@@ -75,7 +75,7 @@ func TestDocument(t *testing.T) {
 		for method, op := range item {
 			operation := strings.ToUpper(method) + " " + path
 			operations = append(operations, operation)
-			if op.OperationID == "" || op.Summary == "" || len(op.Security) != 2 {
+			if op.OperationID == "" || op.Summary == "" || len(op.Security) != 2+strings.Count(path, "/api/replays") {
 				t.Errorf("%s: id %q, summary %q, %d kinds of security", operation, op.OperationID, op.Summary, len(op.Security))
 			}
 			for _, p := range op.Parameters {
@@ -97,7 +97,7 @@ func TestDocument(t *testing.T) {
 				}
 			}
 			// Reachable: without a token it is the operation that answers, by 401.
-			reached := s.call(t, uuid.Nil, strings.ToUpper(method), strings.NewReplacer("{id}", uuid.NewString(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString()).Replace(path), nil)
+			reached := s.call(t, uuid.Nil, strings.ToUpper(method), strings.NewReplacer("{id}", uuid.NewString(), "{deliveryId}", uuid.NewString(), "{recoveryId}", uuid.NewString(), "{replayId}", uuid.NewString()).Replace(path), nil)
 			if reached.status != 401 {
 				t.Errorf("%s is not reachable: %d", operation, reached.status)
 			}

@@ -74,6 +74,7 @@ func (a *API) routes() error {
 		about:   "The types that endpoints can ask for, and webhook.test, in the order of EVENT_TYPES_FILE, each with a JSON Schema of its data and an example of what is POSTed.",
 	}, a.eventTypes)
 	a.logRoutes(endpoint, limits)
+	a.replayRoutes(limits)
 	return nil
 }
 
@@ -85,6 +86,8 @@ type route struct {
 	status         int                          // of success
 	errors         []int                        // besides those of every route
 	limit          *clientrate.Keyed[uuid.UUID] // of each user, held by once; nil is none
+	operators      bool                         // whether operators may call it with an API key
+	also           string                       // the schema of what is answered by 200, if that is not status
 }
 
 // register adds a route. Its handler is called with the user that the request
@@ -101,6 +104,16 @@ func register[I, O any](a *API, r route, handle func(ctx context.Context, user u
 		Security: []map[string][]string{{schemeBearer: {}}, {schemeCookie: {}}},
 		// checkRequest has read the body, within its limit and the server's deadline.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+	if r.operators {
+		op.Security = append(op.Security, map[string][]string{schemeKey: {}})
+		op.Metadata = map[string]any{forOperators: true}
+	}
+	if r.also != "" {
+		op.Responses["200"] = &huma.Response{
+			Description: http.StatusText(http.StatusOK),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/" + r.also}}},
+		}
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		user := ctx.Value(userKey{}).(uuid.UUID)

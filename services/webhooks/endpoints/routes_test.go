@@ -52,6 +52,21 @@ var tenancy = map[string]struct {
 	"GET /api/webhooks/{id}/recoveries/{recoveryId}":         {own: 200},
 	"POST /api/webhooks/{id}/test":                           {own: 202},
 	"GET /api/webhooks/{id}/summary":                         {own: 200},
+
+	"POST /api/replays":                   {own: 202, body: `{"endpointId":"{id}","since":"` + rfc(time.Now().UTC().Truncate(24*time.Hour)) + `"}`},
+	"GET /api/replays":                    {own: 200},
+	"GET /api/replays/{replayId}":         {own: 200},
+	"POST /api/replays/{replayId}/pause":  {own: 200},
+	"POST /api/replays/{replayId}/resume": {own: 200},
+	"POST /api/replays/{replayId}/cancel": {own: 200},
+}
+
+// filled is a body with what stands in the place of ids in it.
+func filled(body any, ids *strings.Replacer) any {
+	if text, ok := body.(string); ok {
+		return ids.Replace(text)
+	}
+	return body
 }
 
 func TestEveryRouteKeepsTenantsApart(t *testing.T) {
@@ -71,12 +86,14 @@ func TestEveryRouteKeepsTenantsApart(t *testing.T) {
 			delivery := s.deliver(t, own.ID, 1)[0]
 			foreignDelivery := s.deliver(t, foreign.ID, 1)[0]
 			ownRecovery, foreignRecovery := s.finishedRecovery(t, own.ID), s.finishedRecovery(t, foreign.ID)
-			recovery := ownRecovery
+			ownReplay, foreignReplay := s.oldReplay(t, alice, own.ID), s.oldReplay(t, bob, foreign.ID)
+			recovery, replay := ownRecovery, ownReplay
 			if a := s.call(t, alice, "DELETE", "/api/webhooks/"+deleted.ID.String(), nil); a.status != 204 {
 				t.Fatalf("delete: %d", a.status)
 			}
 			call := func(user uuid.UUID, id, delivery string) answer {
-				return s.call(t, user, method, strings.NewReplacer("{id}", id, "{deliveryId}", delivery, "{recoveryId}", recovery.String()).Replace(path), row.body)
+				ids := strings.NewReplacer("{id}", id, "{deliveryId}", delivery, "{recoveryId}", recovery.String(), "{replayId}", replay.String())
+				return s.call(t, user, method, ids.Replace(path), filled(row.body, ids))
 			}
 			expect := func(what string, a answer, status int, sentence string) {
 				t.Helper()
@@ -115,6 +132,13 @@ func TestEveryRouteKeepsTenantsApart(t *testing.T) {
 					expect("recovery of nobody or another", call(alice, own.ID.String(), ""), 404, "there is no such recovery")
 				}
 				recovery = ownRecovery
+			}
+			if strings.Contains(path, "{replayId}") {
+				for _, id := range []uuid.UUID{foreignReplay, uuid.New()} {
+					replay = id
+					expect("replay of nobody or another", call(alice, own.ID.String(), ""), 404, "there is no such replay")
+				}
+				replay = ownReplay
 			}
 			expect("own", call(alice, own.ID.String(), delivery.ID.String()), row.own, "")
 

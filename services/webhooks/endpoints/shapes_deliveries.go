@@ -43,6 +43,7 @@ type Delivery struct {
 	Status       string     `json:"status" enum:"pending,success,failed" doc:"pending: will be attempted, or attempted again. success: an attempt was answered 2xx. failed: given up, see reason." example:"success"`
 	Reason       *string    `json:"reason" enum:"exhausted,refused_address,endpoint_disabled,endpoint_deleted,interrupted" doc:"Why it was given up, or null: all attempts failed, the address must not be called, the endpoint was disabled or deleted, or attempts were cut off by us too often."`
 	Trigger      string     `json:"trigger" enum:"event,test,resend,recover,replay" doc:"What made it pending, last: its event, a test of the endpoint, a resend, a recovery or a replay." example:"event"`
+	ReplayID     *uuid.UUID `json:"replayId" nullable:"true" format:"uuid" doc:"The replay that made it, which the endpoint gets as webhook-replay; null if none did."`
 	ResponseCode *int32     `json:"responseCode" minimum:"100" maximum:"999" doc:"Status of the latest answer, or null if there was none." example:"200"`
 	Attempts     int32      `json:"attempts" minimum:"0" doc:"How many attempts have begun." example:"1"`
 	WaitsFor     *string    `json:"waitsFor" enum:"retry,schedule,retry_after,at_capacity,rate_limited,circuit_open,paused" doc:"What a pending delivery waits for, or null if for nothing but its turn. retry: its time, after a failure. schedule: the same, by the endpoint's own schedule. retry_after: the time that the endpoint asked for. The others wait for their endpoint. at_capacity: as many attempts as may be are in flight. rate_limited: its rate is spent. circuit_open: it failed too often in a row, and is tried now and then. paused: it asked for a pause."`
@@ -55,7 +56,7 @@ type Delivery struct {
 
 // TransformSchema makes the example one of a delivery that succeeded.
 func (Delivery) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
-	return exampleNull(s, "reason", "waitsFor", "nextRetryAt", "errorMessage")
+	return exampleNull(s, "reason", "replayId", "waitsFor", "nextRetryAt", "errorMessage")
 }
 
 // Pagination says where in the log a page is. To count what a filter lets
