@@ -59,9 +59,15 @@ func ofProcess(name string, cuts bool) []fault {
 	parts := []string{name}
 	return []fault{
 		{name + " killed", parts, cuts, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
-			s.procs[name].kill()
-			pause(rnd, 0, time.Second)
-			return s.procs[name].startReady()
+			for range 1 + rnd.IntN(3) {
+				s.procs[name].kill()
+				pause(rnd, 0, time.Second)
+				if err := s.procs[name].startReady(); err != nil {
+					return err
+				}
+				pause(rnd, 0, time.Second)
+			}
+			return nil
 		}},
 		{name + " terminated", parts, cuts, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
 			err := s.procs[name].terminate()

@@ -42,6 +42,7 @@ type target struct {
 	how      behaviour
 	webhook  *standardwebhooks.Webhook
 	from, to atomic.Int64 // Unix ns: when its outage is, or from when it is gone
+	healed   atomic.Bool  // it fails nobody any more: else its circuit would stay open for long
 }
 
 // newTarget makes an endpoint with a secret.
@@ -141,7 +142,7 @@ func (t *target) answer(event uuid.UUID, n int, at time.Time) (status int, wait 
 	case dead:
 		return http.StatusInternalServerError, 0
 	case doomed:
-		if dice%50 == 0 {
+		if dice%50 == 0 && !t.healed.Load() {
 			return http.StatusInternalServerError, 0
 		}
 	case hangs:

@@ -188,6 +188,9 @@ func (r *run) load(ctx context.Context, rnd *rand.Rand) (names []string, wrong [
 	}
 	r.publisher.run(ctx, rand.New(rand.NewPCG(uint64(r.seed), 3)), r.stack.cfg.Events, perSecond)
 	work.Wait()
+	for _, t := range r.targets {
+		t.healed.Store(true)
+	}
 	return names, wrong
 }
 

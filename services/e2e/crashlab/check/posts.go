@@ -108,10 +108,10 @@ func (c *checker) cut(first, second time.Time) bool {
 func (c *checker) scheduled(p pair, attempts []Attempt) {
 	failures := 0
 	for i, a := range attempts {
-		if a.Outcome == "failure" {
-			failures++
-		}
 		ran := a.Finished.Sub(a.Started)
+		if a.Outcome == "failure" && (ran < c.rules.Lease || i == len(attempts)-1) {
+			failures++ // one whose lease ran out before its result came spends nothing, if it was followed
+		}
 		if a.Outcome == "interrupted" && a.Class == "" && ran < c.rules.Lease-c.rules.Slack {
 			c.object("I4", "%s: attempt %d was closed by somebody else after %s, before its lease ran out", p, a.N, ran)
 		}
