@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -19,6 +20,13 @@ const (
 	natsReconnect = 500 * time.Millisecond // pause between tries, ±; a restart of the broker takes about a second
 	natsTimeout   = 3 * time.Second        // to connect, and to hand over what is left when closing
 	dbConnTimeout = 3 * time.Second        // to connect
+
+	// dbIdleTimeout is how long PostgreSQL keeps a transaction, with its locks,
+	// whose client says nothing: one that was stopped, or whose machine is gone.
+	// Less than a lease has beyond an attempt, so that others can settle in time
+	// what they waited to; more than the 5 s that the outbox's relay waits for the
+	// broker.
+	dbIdleTimeout = 8 * time.Second
 )
 
 // ConnectNATS connects as a service, and goes on trying for ever if the broker
@@ -85,6 +93,9 @@ func sayNow(say func(error)) nats.ConnErrHandler {
 	}
 }
 
+// idleSetting is PostgreSQL's setting of dbIdleTimeout.
+const idleSetting = "idle_in_transaction_session_timeout"
+
 // OpenDB makes a pool of connections to PostgreSQL. It connects when first
 // used: only a malformed URL is an error here.
 func OpenDB(ctx context.Context, url, service string) (*pgxpool.Pool, error) {
@@ -95,6 +106,13 @@ func OpenDB(ctx context.Context, url, service string) (*pgxpool.Pool, error) {
 	cfg.ConnConfig.ConnectTimeout = dbConnTimeout
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "cardwire-" + service
+	}
+	if cfg.ConnConfig.RuntimeParams[idleSetting] == "" {
+		// Not at the start of the session: poolers refuse what they don't know there.
+		cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, fmt.Sprintf("SET %s = %d", idleSetting, dbIdleTimeout.Milliseconds()))
+			return err
+		}
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
