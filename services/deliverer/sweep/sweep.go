@@ -17,6 +17,7 @@ import (
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
@@ -65,6 +66,10 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 // When PostgreSQL is back after an outage, the deliverers' results go first:
 // what they settle, though its lease has run out, needs no attempt again.
 func (s *Sweeper) Run(ctx context.Context) error {
+	if failpoint.Sabotaged("no sweeper") {
+		<-ctx.Done()
+		return nil
+	}
 	failing, away := false, false // any sweep; PostgreSQL
 	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
 		if away {

@@ -20,6 +20,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -96,6 +97,12 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		kept = append(kept, m)
 		items = append(items, decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp, f.keeper.Covers))
 	}
+	failpoint.Hit("fanout received")
+	if failpoint.Sabotaged("ack before commit") {
+		for _, m := range kept {
+			f.check(m.Ack())
+		}
+	}
 	work := context.WithoutCancel(ctx) // what was begun is finished
 	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) error {
 		return f.match(work, items)
@@ -110,7 +117,9 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		if err != nil {
 			return
 		}
+		failpoint.Hit("fanout stored")
 		done := f.publish(work, items[from:to])
+		failpoint.Hit("fanout published")
 		for i, it := range items[from:to] {
 			f.finish(it, kept[from+i], done)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -92,6 +93,7 @@ func (f *FanOut) write(ctx context.Context, items []*item) error {
 		if err := insertEvents(ctx, q, items); err != nil {
 			return err
 		}
+		failpoint.Hit("fanout midway")
 		if err := insertDeliveries(ctx, q, items); err != nil {
 			return err
 		}
