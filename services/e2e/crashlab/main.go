@@ -19,14 +19,19 @@ import (
 )
 
 type config struct {
-	Seeds    int       `default:"1" help:"How many seeds to run."`
-	Seed     int64     `default:"1" help:"The first of them."`
-	Events   int       `default:"900" help:"Events of a seed; each makes three to four deliveries."`
-	Parallel int       `default:"4" help:"Seeds run side by side, each with a PostgreSQL and a broker of its own. Most of a seed is waiting for leases and ack waits."`
-	Fault    faultName `help:"Do only this fault: a part of its name."`
-	Long     bool      `help:"A broker that is down for long is so for 3 minutes, not seconds."`
-	Keep     bool      `help:"Keep the files of all seeds, not of those alone that failed."`
-	Out      string    `help:"File to append the results to, as JSON lines; the first line tells of the machine."`
+	Seeds     int       `default:"1" help:"How many seeds to run."`
+	Seed      int64     `default:"1" help:"The first of them."`
+	Events    int       `default:"900" help:"Events of a seed; each makes three to four deliveries."`
+	Parallel  int       `default:"4" help:"Seeds run side by side, each with a PostgreSQL and a broker of its own. Most of a seed is waiting for leases and ack waits."`
+	Fault     faultName `help:"Do only this fault: a part of its name."`
+	Long      bool      `help:"A broker that is down for long is so for 3 minutes, not seconds."`
+	Keep      bool      `help:"Keep the files of all seeds, not of those alone that failed."`
+	Sabotage  bool      `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`
+	Failpoint string    `help:"Kill a service exactly at this place, again and again; 'all' is each of them in turn."`
+	Kills     int       `default:"100" help:"How often to kill at a fail-point."`
+	Table     string    `help:"File to write the table of sabotages or fail-points to."`
+
+	Out string `help:"File to append the results to, as JSON lines; the first line tells of the machine."`
 
 	NATSConf string `default:"nats.conf" help:"Configuration of the broker."`
 	Dir      string `help:"Where to put the files. The system's temporary directory if empty."`
@@ -90,32 +95,52 @@ func (c config) Run(ctx context.Context) error {
 		return err
 	}
 	c.NATSConf = conf
-	l, err := openLab(ctx, c, "")
+	tags := ""
+	if c.Sabotage || c.Failpoint != "" {
+		tags = "failpoints"
+	}
+	l, err := openLab(ctx, c, tags)
 	if err != nil {
 		return err
+	}
+	switch {
+	case c.Sabotage:
+		return errors.Join(l.sabotage(ctx), l.close())
+	case c.Failpoint != "":
+		return errors.Join(l.killAtPoints(ctx), l.close())
 	}
 	rep, err := openReport(ctx, c)
 	if err != nil {
 		return errors.Join(err, l.close())
 	}
-	err = l.campaign(ctx, rep)
+	err = l.campaign(ctx, nil, func(res result, err error) bool { rep.add(res, err); return true })
 	return errors.Join(err, rep.end(), l.close())
 }
 
-// campaign runs the seeds, some side by side.
-func (l *lab) campaign(ctx context.Context, rep *report) error {
+// campaign runs the seeds, some side by side, with settings of the services.
+// done hears of each, one call at a time perhaps beside another; if it returns
+// false, no more are begun.
+func (l *lab) campaign(ctx context.Context, env []string, done func(result, error) bool) error {
+	begin, stop := context.WithCancel(ctx)
+	defer stop()
 	seeds := make(chan int64)
 	var slots sync.WaitGroup
 	errs := make(chan error, l.cfg.Parallel)
 	for range min(l.cfg.Parallel, l.cfg.Seeds) {
-		slots.Go(func() { errs <- l.work(ctx, seeds, rep) })
+		slots.Go(func() {
+			errs <- l.work(ctx, seeds, env, func(res result, err error) {
+				if !done(res, err) {
+					stop()
+				}
+			})
+		})
 	}
 	go func() {
 		defer close(seeds)
 		for i := range l.cfg.Seeds {
 			select {
 			case seeds <- l.cfg.Seed + int64(i):
-			case <-ctx.Done():
+			case <-begin.Done():
 				return
 			}
 		}
@@ -130,7 +155,7 @@ func (l *lab) campaign(ctx context.Context, rep *report) error {
 }
 
 // work runs seeds in a slot.
-func (l *lab) work(ctx context.Context, seeds <-chan int64, rep *report) (err error) {
+func (l *lab) work(ctx context.Context, seeds <-chan int64, env []string, done func(result, error)) (err error) {
 	s, err := l.openSlot(ctx)
 	if err != nil {
 		for range seeds { // the others go on
@@ -139,11 +164,11 @@ func (l *lab) work(ctx context.Context, seeds <-chan int64, rep *report) (err er
 	}
 	defer func() { err = errors.Join(err, s.postgres.Close()) }()
 	for seed := range seeds {
-		res, err := s.runSeed(ctx, seed, nil)
+		res, err := s.runSeed(ctx, seed, env)
 		if ctx.Err() != nil {
 			return nil
 		}
-		rep.add(res, err)
+		done(res, err)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type behaviour string
 // event fares the same whenever it comes.
 const (
 	well    behaviour = "well"    // 204
+	steady  behaviour = "steady"  // 204 after 300 ms
 	slow    behaviour = "slow"    // 204 after up to 200 ms
 	flaky   behaviour = "flaky"   // a fifth of the events fail once or twice
 	dead    behaviour = "dead"    // 500, always
@@ -133,6 +134,8 @@ func (t *target) answer(event uuid.UUID, n int, at time.Time) (status int, wait 
 	dice := h.Sum32()
 	ns := at.UnixNano()
 	switch t.how {
+	case steady:
+		return ok, 300 * time.Millisecond
 	case slow:
 		return ok, time.Duration(dice%200) * time.Millisecond
 	case flaky:

@@ -34,7 +34,7 @@ type machine struct {
 	Commit     string    `json:"commit"`
 	Command    string    `json:"command"`
 	Cores      int       `json:"cores"`
-	MemoryKB   string    `json:"memory"`
+	Memory     string    `json:"memory"`
 	Kernel     string    `json:"kernel"`
 	Go         string    `json:"go"`
 	PostgreSQL string    `json:"postgresql"`
@@ -50,18 +50,23 @@ func openReport(ctx context.Context, c config) (*report, error) {
 		return nil, fmt.Errorf("open result file: %w", err)
 	}
 	r.out = f
+	return r, r.write(c.machine(ctx))
+}
+
+// machine describes this one.
+func (c config) machine(ctx context.Context) machine {
 	m := machine{
-		Date: r.begun.UTC().Truncate(time.Second), Commit: said(ctx, "git", "describe", "--always", "--dirty"), Command: repeatBy(c),
+		Date: time.Now().UTC().Truncate(time.Second), Commit: said(ctx, "git", "describe", "--always", "--dirty"), Command: repeatBy(c),
 		Cores: runtime.NumCPU(), Kernel: said(ctx, "uname", "-sr"), Go: runtime.Version(),
 	}
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		first, _, _ := strings.Cut(string(text), "\n")
-		m.MemoryKB = strings.TrimSpace(strings.TrimPrefix(first, "MemTotal:"))
+		m.Memory = strings.TrimSpace(strings.TrimPrefix(first, "MemTotal:"))
 	}
 	if bin, err := pgserver.Find(ctx, pgserver.Options{}); err == nil {
 		m.PostgreSQL = bin.Version
 	}
-	return r, r.write(m)
+	return m
 }
 
 // repeatBy is the command that repeats a campaign.
@@ -69,6 +74,12 @@ func repeatBy(c config) string {
 	cmd := fmt.Sprintf("go run ./services/e2e/crashlab --seed %d --seeds %d --events %d --parallel %d", c.Seed, c.Seeds, c.Events, c.Parallel)
 	if c.Fault != "" {
 		cmd += fmt.Sprintf(" --fault %q", string(c.Fault))
+	}
+	switch {
+	case c.Sabotage:
+		cmd += " --sabotage"
+	case c.Failpoint != "":
+		cmd = fmt.Sprintf("go run ./services/e2e/crashlab --failpoint %q --kills %d", c.Failpoint, c.Kills)
 	}
 	if c.Long {
 		cmd += " --long"

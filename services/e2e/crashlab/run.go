@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +85,7 @@ func (s *slot) runSeed(ctx context.Context, seed int64, env []string) (res resul
 	var wrong []error
 	res.Faults, wrong = r.load(ctx, rnd)
 	ended := time.Now()
-	accepted, err := r.settlePages()
+	accepted, err := r.acceptedEvents()
 	if err != nil {
 		return res, err
 	}
@@ -103,7 +102,18 @@ func (s *slot) runSeed(ctx context.Context, seed int64, env []string) (res resul
 }
 
 // openParts opens what is never killed: journals, receiver and publisher.
-func (r *run) openParts(ctx context.Context, rnd *rand.Rand) (err error) {
+func (r *run) openParts(ctx context.Context, rnd *rand.Rand) error {
+	if err := r.openJournals(); err != nil {
+		return err
+	}
+	owners, err := r.population(rnd)
+	if err != nil {
+		return err
+	}
+	return r.openReceiver(ctx, owners)
+}
+
+func (r *run) openJournals() (err error) {
 	for _, j := range []struct {
 		journal **check.Journal
 		name    string
@@ -112,18 +122,7 @@ func (r *run) openParts(ctx context.Context, rnd *rand.Rand) (err error) {
 			return err
 		}
 	}
-	owners, err := r.population(rnd)
-	if err != nil {
-		return err
-	}
-	if r.receiver, err = newReceiver(r.received, r.targets); err != nil {
-		return err
-	}
-	r.publisher = &publisher{
-		journal: r.published, pub: r.stack.pub, pool: r.stack.pool, views: r.stack.viewsURL, users: owners,
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: publishers}},
-	}
-	return r.stack.register(ctx, r.receiver.url, owners, r.targets)
+	return nil
 }
 
 func (r *run) journal(name string) string { return filepath.Join(r.dir, name+".ndjson") }
@@ -207,9 +206,9 @@ func (r *run) fault(ctx context.Context, f fault, rnd *rand.Rand) error {
 	return err
 }
 
-// settlePages writes down what the views service's log says of each view, and
+// acceptedEvents writes down what the views service's log says of each view, and
 // returns all events that were accepted.
-func (r *run) settlePages() (accepted []uuid.UUID, err error) {
+func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
 	logs, err := filepath.Glob(filepath.Join(r.dir, viewsName+"-*.log"))
 	if err != nil {
 		return nil, err

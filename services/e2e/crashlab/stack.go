@@ -30,7 +30,7 @@ import (
 
 // Settings of the services: short, so that a delivery's life fits into a seed.
 const (
-	attemptTimeout = time.Second
+	attemptTimeout = 2 * time.Second
 	lease          = attemptTimeout + 10*time.Second // what a deliverer makes of it
 	retrySchedule  = "200ms,500ms,1s"
 	retrySteps     = 3
@@ -61,6 +61,8 @@ type stack struct {
 	keyset    *secrets.Keyset
 	jwtSecret string
 	env       []string // further settings of the services
+	armed     string   // name of the process that is killed at a fail-point, and that point
+	point     string
 
 	broker, sql *proxy
 	procs       map[string]*proc
@@ -225,6 +227,9 @@ func (s *stack) startServices() error {
 		s.add(name, func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(s.bin, command))
 			cmd.Env = append(common[:len(common):len(common)], append([]string{"NATS_URL=" + s.brokerURL(command)}, s.env...)...)
+			if name == s.armed {
+				cmd.Env = append(cmd.Env, "FAILPOINT="+s.point)
+			}
 			return cmd
 		}, func(c *child.Child) error {
 			var line struct{ Address string }
