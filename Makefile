@@ -24,6 +24,10 @@ test: ## run all tests, with the race detector if a C compiler is there (RACE=0:
 bench: ## measure the pipeline over real processes (ARGS='--scenario one,half-dead'; --help: what can be set)
 	go run ./services/e2e/bench $(ARGS)
 
+.PHONY: crashlab
+crashlab: ## break the pipeline by seed and check what came of it: make crashlab SEEDS=n (ARGS='--help': what can be set)
+	go run ./services/e2e/crashlab --seeds $(or $(SEEDS),20) $(ARGS)
+
 .PHONY: build
 build: ## build all commands into .bin
 	go build -o .bin/ $(COMMANDS)

@@ -23,6 +23,7 @@ type point struct {
 	via     string        // of the event that leads there
 	round   time.Duration // how long kills may follow each other until those before come again
 	calm    bool          // what was there is finished before the next kill, or it would die of the same again
+	without string        // a process that could take the work off the one to be killed, and does not run meanwhile
 }
 
 // Below a lease, and below fan-out's ack wait.
@@ -34,7 +35,7 @@ const (
 // points are those of the table of faults.
 var points = []point{
 	{name: "views accepted", process: viewsName, via: viaPage, round: ackRound},
-	{name: "relay published", process: viewsName, via: viaOutbox, round: ackRound, calm: true},
+	{name: "relay published", process: viewsName, via: viaOutbox, round: ackRound, calm: true, without: webhooksName},
 	{name: "fanout received", process: webhooksName, via: viaStream, round: ackRound},
 	{name: "fanout midway", process: webhooksName, via: viaStream, round: ackRound},
 	{name: "fanout stored", process: webhooksName, via: viaStream, round: ackRound},
@@ -131,6 +132,11 @@ func (s *slot) killAt(ctx context.Context, p point, name string) (res result, er
 // round kills up to most times, and waits until all is done.
 func (r *run) round(ctx context.Context, p point, most int) (kills int, err error) {
 	proc := r.stack.procs[p.process]
+	if p.without != "" {
+		if err := r.stack.procs[p.without].terminate(); err != nil {
+			return 0, err
+		}
+	}
 	if err := r.arm(p, p.process); err != nil {
 		return 0, err
 	}
@@ -168,6 +174,11 @@ func (r *run) round(ctx context.Context, p point, most int) (kills int, err erro
 	}
 	if err != nil {
 		return kills, err
+	}
+	if p.without != "" {
+		if err := r.stack.procs[p.without].startReady(); err != nil {
+			return kills, err
+		}
 	}
 	accepted, err := r.acceptedEvents()
 	if err != nil {
