@@ -606,6 +606,13 @@ WITH result AS (
     FROM result r
     WHERE a.delivery_id = r.id AND a.n = r.n AND a.delivery_id = ANY ($1::uuid[]) AND a.delivery_id BETWEEN $21::uuid AND $22::uuid
       AND (a.outcome IS NULL OR a.outcome = 'interrupted')
+), overtaken AS (
+    UPDATE attempts a
+    SET outcome = 'interrupted', finished_at = now()
+    FROM result r
+    WHERE a.delivery_id = r.id AND a.n > r.n AND r.outcome = 'success'
+      AND a.delivery_id = ANY ($1) AND a.delivery_id BETWEEN $21 AND $22 AND a.outcome IS NULL
+      AND NOT EXISTS (SELECT FROM result x WHERE x.id = a.delivery_id AND x.n = a.n)
 ), settled AS (
     UPDATE deliveries d
     SET status = CASE WHEN r.outcome = 'success' THEN 'success' WHEN r.reason <> '' THEN 'failed' ELSE 'pending' END,
@@ -614,7 +621,7 @@ WITH result AS (
         next_attempt_at = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL
                                ELSE now() + make_interval(secs => r.wait) END,
         waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
-        leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
+        leased_until = NULL,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
         exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
@@ -666,7 +673,9 @@ type SettleAttemptsRow struct {
 // Writes what came of attempts, and what follows for their deliveries. A
 // result that comes after its lease ran out still ends its attempt truthfully,
 // and a success ends the delivery; a failure changes the delivery only if no
-// later attempt has begun. Returns the deliveries that wait for another
+// later attempt has begun. An attempt in flight when an earlier one succeeds
+// after all is closed as interrupted, as nobody looks for the lease of what is
+// delivered; if its process lives, its result comes and is told too. Returns the deliveries that wait for another
 // attempt. wait is in seconds; waits_for is ” if they wait with a message;
 // reason says why there is no other attempt, ” if there is. failures counts
 // this attempt: written twice, after a commit whose answer got lost, a result

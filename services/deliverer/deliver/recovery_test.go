@@ -70,6 +70,35 @@ func TestAResultWrittenTwiceCountsOnce(t *testing.T) {
 	}
 }
 
+// A success that comes after its lease ran out ends the delivery while another
+// attempt is in flight. Should the process of that one die, nobody would look
+// for its lease any more: the delivery is not pending.
+func TestAnAttemptInFlightWhenAnEarlierOneSucceedsAfterAllHasAnEnd(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	_, d := record(e, e.Endpoint(alice, "http://127.0.0.1:1/"))
+	claim(e, d, -time.Second)
+	claim(e, d, time.Hour)
+	settle := func(n, code int32) {
+		_, err := db.New(e.DB).SettleAttempts(t.Context(), db.SettleAttemptsParams{
+			Ids: []uuid.UUID{d.ID}, Ns: []int32{n}, Outcomes: []string{"success"}, ResponseCodes: []int32{code},
+			ErrorClasses: []string{""}, ErrorMessages: []string{""}, DurationsMs: []int32{1},
+			ResponseHeaders: [][]byte{nil}, ResponseBodies: [][]byte{nil}, Truncated: []bool{false},
+			Waits: []float64{0}, Reasons: []string{""}, Failures: []int32{0}, Low: d.ID, High: d.ID,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(1, 200)
+	wantAttempts(e, d, attempt{1, "success", 200, ""}, attempt{2, "interrupted", 0, ""})
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE leased_until IS NOT NULL`); n != 0 {
+		t.Error("the delivery is still leased")
+	}
+	settle(2, 204) // it lives: what it has to say is told
+	wantAttempts(e, d, attempt{1, "success", 200, ""}, attempt{2, "success", 204, ""})
+}
+
 func TestWhatIsLeasedIsNotClaimedAgain(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
