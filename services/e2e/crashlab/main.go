@@ -14,22 +14,24 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
 
 type config struct {
-	Seeds     int       `default:"1" help:"How many seeds to run."`
-	Seed      int64     `default:"1" help:"The first of them."`
-	Events    int       `default:"900" help:"Events of a seed; each makes three to four deliveries."`
-	Parallel  int       `default:"4" help:"Seeds run side by side, each with a PostgreSQL and a broker of its own. Most of a seed is waiting for leases and ack waits."`
-	Fault     faultName `help:"Do only this fault: a part of its name."`
-	Long      bool      `help:"A broker that is down for long is so for 3 minutes, not seconds."`
-	Keep      bool      `help:"Keep the files of all seeds, not of those alone that failed."`
-	Sabotage  bool      `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`
-	Failpoint string    `help:"Kill a service exactly at this place, again and again; 'all' is each of them in turn."`
-	Kills     int       `default:"100" help:"How often to kill at a fail-point."`
-	Table     string    `help:"File to write the table of sabotages or fail-points to."`
+	Seeds     int           `default:"1" help:"How many seeds to run."`
+	Seed      int64         `default:"1" help:"The first of them."`
+	Events    int           `default:"900" help:"Events of a seed; each makes three to four deliveries."`
+	Parallel  int           `default:"4" help:"Seeds run side by side, each with a PostgreSQL and a broker of its own. Most of a seed is waiting for leases and ack waits."`
+	Fault     faultName     `help:"Do only this fault: a part of its name."`
+	Quiet     time.Duration `default:"2m" help:"How long all may take to be done once the faults have ended: the ack wait of fan-out (30s), a lease, and a circuit that was opened a few times. What is not is a violation."`
+	Long      bool          `help:"A broker that is down for long is so for 3 minutes, not seconds."`
+	Keep      bool          `help:"Keep the files of all seeds, not of those alone that failed."`
+	Sabotage  bool          `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`
+	Failpoint string        `help:"Kill a service exactly at this place, again and again; 'all' is each of them in turn."`
+	Kills     int           `default:"100" help:"How often to kill at a fail-point."`
+	Table     string        `help:"File to write the table of sabotages or fail-points to."`
 
 	Out string `help:"File to append the results to, as JSON lines; the first line tells of the machine."`
 

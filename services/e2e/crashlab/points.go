@@ -184,7 +184,7 @@ func (r *run) round(ctx context.Context, p point, most int) (kills int, err erro
 	if err != nil {
 		return kills, err
 	}
-	return kills, r.stack.awaitQuiet(ctx, accepted, quietTime)
+	return kills, r.stack.awaitQuiet(ctx, accepted, r.stack.cfg.Quiet)
 }
 
 // arm has the point's process start anew, to be killed there if it is armed.

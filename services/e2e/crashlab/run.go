@@ -24,10 +24,6 @@ const (
 	users     = 6
 	perSecond = 120 // events published
 	maxFaults = 4
-	// quietTime is how long the stack may take to be done with all once the
-	// faults have ended: fan-out's ack wait (30 s), a lease, and a circuit that was
-	// opened a few times.
-	quietTime = 120 * time.Second
 )
 
 // rules are what the checker is told of the settings.
@@ -89,7 +85,7 @@ func (s *slot) runSeed(ctx context.Context, seed int64, env []string) (res resul
 	if err != nil {
 		return res, err
 	}
-	if err := r.stack.awaitQuiet(ctx, accepted, quietTime); err != nil {
+	if err := r.stack.awaitQuiet(ctx, accepted, s.cfg.Quiet); err != nil {
 		wrong = append(wrong, err)
 	}
 	res.Recovered = time.Since(ended).Seconds()

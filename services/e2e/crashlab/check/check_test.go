@@ -224,6 +224,15 @@ func TestTheCheckerObjectsToEachViolation(t *testing.T) {
 			a := f.firstAttempt(102, ep1)
 			a.Finished = a.Started.Add(time.Second)
 		}, "I4", "before its lease ran out"},
+		{"an attempt was closed as the one before it, whose lease had run out, succeeded after all", func(f *forged) {
+			a := f.firstAttempt(102, ep1)
+			a.Outcome, a.Finished = "success", f.at.Add(43*time.Second)
+			for i := range f.Attempts {
+				if b := &f.Attempts[i]; b.DeliveryID == a.DeliveryID && b.N == 2 {
+					b.Outcome, b.Finished = "interrupted", f.at.Add(43*time.Second)
+				}
+			}
+		}, "", ""},
 		{"an attempt was cut off by the deliverer itself", func(f *forged) {
 			a := f.firstAttempt(102, ep1)
 			a.Finished, a.Class = a.Started.Add(time.Second), "interrupted"

@@ -106,15 +106,16 @@ func (c *checker) cut(first, second time.Time) bool {
 // scheduled (I4): not more attempts than the schedule has, and no two at once
 // but across a lease that ran out.
 func (c *checker) scheduled(p pair, attempts []Attempt) {
-	failures := 0
+	failures, succeeded := 0, false
 	for i, a := range attempts {
 		ran := a.Finished.Sub(a.Started)
 		if a.Outcome == "failure" && (ran < c.rules.Lease || i == len(attempts)-1) {
 			failures++ // one whose lease ran out before its result came spends nothing, if it was followed
 		}
-		if a.Outcome == "interrupted" && a.Class == "" && ran < c.rules.Lease-c.rules.Slack {
+		if a.Outcome == "interrupted" && a.Class == "" && !succeeded && ran < c.rules.Lease-c.rules.Slack {
 			c.object("I4", "%s: attempt %d was closed by somebody else after %s, before its lease ran out", p, a.N, ran)
 		}
+		succeeded = succeeded || a.Outcome == "success" // after all: what was begun meanwhile is closed
 		if i == 0 {
 			continue
 		}
