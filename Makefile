@@ -30,6 +30,9 @@ bench: ## measure the pipeline over real processes (ARGS='--scenario one,half-de
 .PHONY: faultsim
 faultsim: ## run the deliverer through schedules of faults in virtual time (SCHEDULES=100000; ARGS='-seed 7' for one)
 	GOGC=800 go test -count=1 -timeout 30m -run '^TestSimulatedSchedules$$' ./services/deliverer/deliver -schedules $(SCHEDULES) -v $(ARGS)
+.PHONY: crashlab
+crashlab: ## break the pipeline by seed and check what came of it: make crashlab SEEDS=n (ARGS='--help': what can be set)
+	go run ./services/e2e/crashlab --seeds $(or $(SEEDS),20) $(ARGS)
 
 .PHONY: build
 build: ## build all commands into .bin

@@ -163,6 +163,9 @@ func (r *Relay) Once(ctx context.Context) (n int, err error) {
 		pubCtx, cancel := context.WithTimeout(ctx, relayTimeout/2)
 		defer cancel()
 		errs, _ := r.pub.PublishBatch(pubCtx, batch)
+		if len(batch) > 0 {
+			failpoint("relay published")
+		}
 		var published []uuid.UUID
 		for i, e := range batch {
 			switch {

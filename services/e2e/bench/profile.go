@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cardwire/cardwire/services/e2e/internal/child"
 )
 
 // profileSeconds is how much of a case is profiled, from its beginning.
@@ -32,20 +34,20 @@ func (s *stack) profile(ctx context.Context, t trial) (wait func() error) {
 			continue
 		}
 		file := strings.NewReplacer(" ", "-", "/", "-per-").Replace(fmt.Sprintf("%s-%s-%d-%s.pprof", t.scenario, t.name, s.run, name))
-		g.Go(func() error { return c.profile(ctx, filepath.Join(s.cfg.Profile, file)) })
+		g.Go(func() error { return profile(ctx, c, filepath.Join(s.cfg.Profile, file)) })
 	}
 	return g.Wait
 }
 
-// profile writes a profile of the child to a file.
-func (c *child) profile(ctx context.Context, file string) (err error) {
+// profile writes a profile of a child to a file.
+func profile(ctx context.Context, c *child.Child, file string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("profile %s: %w", c.name, err)
+			err = fmt.Errorf("profile %s: %w", c.Name, err)
 		}
 	}()
 	var served struct{ Address string }
-	if err := c.awaitLine(ctx, "profiles served", &served); err != nil {
+	if err := c.AwaitLine(ctx, "profiles served", &served); err != nil {
 		return err
 	}
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", served.Address, profileSeconds)

@@ -19,10 +19,14 @@ import (
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/e2e/internal/child"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/pgserver"
 )
+
+// poll is the pause between two looks at something that cannot tell by itself.
+const poll = 10 * time.Millisecond
 
 // startTime bounds the start of a stack on a busy machine.
 const startTime = 2 * time.Minute
@@ -37,7 +41,7 @@ type stack struct {
 	pool     *pgxpool.Pool
 	serial   string // the encryption keyset, as a setting
 	keyset   *secrets.Keyset
-	children map[string]*child
+	children map[string]*child.Child
 	// URLs of the receiver: a host that is well, one that fails, one that
 	// hangs, and one that refuses connections.
 	well, fails, hangs, refuses string
@@ -61,7 +65,7 @@ func (l *lab) onStack(ctx context.Context, env []string, run func(context.Contex
 	defer cancel(nil)
 	l.stacks++
 	name := fmt.Sprintf("bench%d", l.stacks)
-	s := &stack{lab: l, dir: filepath.Join(l.dir, name), database: name, children: make(map[string]*child)}
+	s := &stack{lab: l, dir: filepath.Join(l.dir, name), database: name, children: make(map[string]*child.Child)}
 	defer s.stop()
 	startCtx, stopStart := context.WithTimeout(ctx, startTime)
 	defer stopStart()
@@ -116,11 +120,11 @@ func (s *stack) startOwn(ctx context.Context, failed func(error)) (map[string]st
 		return nil, err
 	}
 	var users struct{ URLs map[string]string }
-	if err := s.children["broker"].awaitLine(ctx, brokerStarted, &users); err != nil {
+	if err := s.children["broker"].AwaitLine(ctx, brokerStarted, &users); err != nil {
 		return nil, err
 	}
 	var receiver struct{ URLs []string }
-	if err := s.children["receiver"].awaitLine(ctx, receiverStarted, &receiver); err != nil {
+	if err := s.children["receiver"].AwaitLine(ctx, receiverStarted, &receiver); err != nil {
 		return nil, err
 	}
 	s.well, s.fails, s.hangs = receiver.URLs[0], receiver.URLs[1], receiver.URLs[2]
@@ -175,13 +179,13 @@ func (s *stack) refuse() (url string, err error) {
 }
 
 func (s *stack) spawn(name string, cmd *exec.Cmd, failed func(error)) error {
-	c, err := startChild(s.dir, name, cmd)
+	c, err := child.Start(s.dir, name, cmd)
 	if err != nil {
 		return err
 	}
 	s.children[name] = c
-	s.closers = append(s.closers, c.stop)
-	go c.watch(failed) // ends with the child
+	s.closers = append(s.closers, c.Stop)
+	go c.Watch(failed) // ends with the child
 	return nil
 }
 
@@ -201,10 +205,10 @@ func (s *stack) startServices(ctx context.Context, urls map[string]string, env [
 		c := s.children[name]
 		g.Go(func() error {
 			var started struct{ Address string }
-			if err := c.awaitLine(ctx, "service started", &started); err != nil {
+			if err := c.AwaitLine(ctx, "service started", &started); err != nil {
 				return err
 			}
-			if c.name == "views" {
+			if c.Name == "views" {
 				s.views = "http://" + started.Address
 			}
 			return nil

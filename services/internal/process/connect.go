@@ -3,6 +3,8 @@ package process
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +22,13 @@ const (
 	natsReconnect = 500 * time.Millisecond // pause between tries, ±; a restart of the broker takes about a second
 	natsTimeout   = 3 * time.Second        // to connect, and to hand over what is left when closing
 	dbConnTimeout = 3 * time.Second        // to connect
+
+	// dbIdleTimeout is how long PostgreSQL keeps a transaction, with its locks,
+	// whose client says nothing: one that was stopped, or whose machine is gone.
+	// Less than a lease has beyond an attempt, so that others can settle in time
+	// what they waited to; more than the 5 s that the outbox's relay waits for the
+	// broker.
+	dbIdleTimeout = 8 * time.Second
 )
 
 // ConnectNATS connects as a service, and goes on trying for ever if the broker
@@ -86,6 +95,9 @@ func sayNow(say func(error)) nats.ConnErrHandler {
 	}
 }
 
+// idleSetting is PostgreSQL's setting of dbIdleTimeout.
+const idleSetting = "idle_in_transaction_session_timeout"
+
 // OpenDB makes a pool of connections to PostgreSQL. It connects when first
 // used: only a malformed URL is an error here. session are settings of its
 // sessions, over those of the URL.
@@ -98,11 +110,19 @@ func OpenDB(ctx context.Context, url, service string, session map[string]string)
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "cardwire-" + service
 	}
-	for name, value := range session {
-		cfg.ConnConfig.RuntimeParams[name] = value
+	settings := map[string]string{}
+	if cfg.ConnConfig.RuntimeParams[idleSetting] == "" {
+		settings[idleSetting] = strconv.FormatInt(dbIdleTimeout.Milliseconds(), 10)
 	}
-	cfg.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
+	maps.Copy(settings, session)
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 		registerUUIDs(c.TypeMap())
+		for name, value := range settings {
+			// Not at the start of the session: poolers refuse what they don't know there.
+			if _, err := c.Exec(ctx, "SELECT set_config($1, $2, false)", name, value); err != nil {
+				return fmt.Errorf("set %s: %w", name, err)
+			}
+		}
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -43,6 +43,27 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
+func TestATransactionThatItsClientForgotIsEnded(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, query, want string }{
+		{"by default soon enough for the leases of others", "", "8s"},
+		{"or as the URL says", "&idle_in_transaction_session_timeout=100", "100ms"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool, err := process.OpenDB(t.Context(), pgtest.URL(t)+tt.query, "test", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			var got string
+			if err := pool.QueryRow(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&got); err != nil || got != tt.want {
+				t.Errorf("%q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
 // A step that serves one route and otherwise waits.
 type step struct{ ran chan struct{} }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/internal/clientrate"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -97,6 +98,7 @@ func (v *View) serve(w http.ResponseWriter, r *http.Request, cardID uuid.UUID, s
 	if r.Method != http.MethodHead { // a HEAD shows nothing to anybody
 		by := viewer{id: user(v.verifier, r), addr: clientrate.Addr(r, v.cfg.TrustedProxies), agent: r.UserAgent()}
 		v.viewed(r.Context(), p, by, source, start)
+		failpoint.Hit("views accepted")
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

@@ -21,6 +21,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/eventtypes"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -115,6 +116,12 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		}
 		items = append(items, it)
 	}
+	failpoint.Hit("fanout received")
+	if failpoint.Sabotaged("ack before commit") {
+		for _, m := range kept {
+			f.check(m.Ack())
+		}
+	}
 	work := context.WithoutCancel(ctx) // what was begun is finished
 	var m matcher
 	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) (err error) {
@@ -132,7 +139,9 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		if err != nil {
 			return
 		}
+		failpoint.Hit("fanout stored")
 		done := f.publish(work, items[from:to])
+		failpoint.Hit("fanout published")
 		for i, it := range items[from:to] {
 			f.finish(it, kept[from+i], done)
 			it.matches = nil

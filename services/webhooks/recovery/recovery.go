@@ -22,6 +22,7 @@ import (
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
@@ -111,6 +112,7 @@ func (r *Recoverer) Once(ctx context.Context) (done progress, err error) {
 	if !done.found {
 		return done, nil
 	}
+	failpoint.Hit("recovery advanced")
 	published := r.publish(ctx, done.recovered)
 	r.log.Info().Stringer("recovery_id", done.id).Stringer("endpoint_id", done.endpoint).Int("deliveries", len(done.recovered)).
 		Bool("published", published).Bool("finished", done.finished).Msg("deliveries recovered")
