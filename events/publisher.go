@@ -34,6 +34,10 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 	return &Publisher{js: js}, nil
 }
 
+// Connected says whether the broker is, as far as the client knows: a broker
+// that hangs is noticed when it leaves pings unanswered.
+func (p *Publisher) Connected() bool { return p.js.Conn().IsConnected() }
+
 // Publish returns once the stream has stored the event, or ctx ends. Errors
 // are [ErrInvalid] (never publish it again) or [ErrNotAccepted] (publish it
 // again with the same id). A repeat is accepted and changes nothing.

@@ -25,6 +25,7 @@ import (
 	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/egress"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
@@ -80,6 +81,7 @@ type Worker struct {
 	// unsettled says that PostgreSQL did not take the results in hand. After an
 	// outage they go first: the leases of their attempts may have run out.
 	unsettled atomic.Bool
+	counts    counts
 }
 
 // New checks the settings.
@@ -112,6 +114,10 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	for _, step := range cfg.Schedule.Steps() {
 		lines[step] = true
 	}
+	d.Collect(metrics.Lag(d.JS, streams.Deliveries, streams.First), metrics.Lag(d.JS, streams.Deliveries, streams.Again))
+	for step := range lines {
+		d.Collect(metrics.Lag(d.JS, streams.Deliveries, streams.WaitConsumer(step)))
+	}
 	return &Worker{
 		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, queries: db.New(d.DB), streams: d.Streams,
 		keyset: keyset, guard: guard,
@@ -120,6 +126,7 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 		lines:  lines,
 		now:    time.Now,
 		held:   held{items: make(map[uuid.UUID]*item)},
+		counts: newCounts(d.Registerer()),
 	}, nil
 }
 

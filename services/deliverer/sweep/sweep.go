@@ -17,6 +17,7 @@ import (
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
@@ -29,10 +30,14 @@ type Config struct {
 }
 
 const (
-	// maxRows is how many deliveries a sweep publishes of each kind. With the
-	// pause it bounds the sweeper to 500 per second and kind: after an outage
-	// it must not stand before what is fresh.
+	// maxRows is how many deliveries a sweep publishes of each kind.
 	maxRows = 500
+	// laneFull is how many messages the lane Again may hold for a sweep that found
+	// more than it could take to be followed by the next at once: a second or two of
+	// work for a deliverer. Thus a store that was wiped is filled as fast as
+	// deliveries are made, and the lane never holds more than this and a sweep of
+	// each replica: no storm, and what is fresh, in the lane First, has its turns.
+	laneFull = 5_000
 	// sweepTimeout bounds one sweep.
 	sweepTimeout = 10 * time.Second
 	// settleFirst is how long a sweeper holds back after an outage: a deliverer
@@ -48,6 +53,7 @@ type Sweeper struct {
 	js      jetstream.JetStream
 	queries *db.Queries
 	streams streams.Config
+	counts  counts
 }
 
 // New checks the settings.
@@ -58,15 +64,16 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 	if cfg.SweepGrace < 10*time.Millisecond || cfg.SweepGrace > 10*time.Minute {
 		return nil, fmt.Errorf("SWEEP_GRACE: must be 10ms to 10m, not %s", cfg.SweepGrace)
 	}
-	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(d.DB), streams: d.Streams}, nil
+	d.Collect(metrics.Backlog(d.DB))
+	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(d.DB), streams: d.Streams, counts: newCounts(d.Registerer())}, nil
 }
 
 // Run sweeps until ctx ends. A sweep that fails is logged when that is news.
 // When PostgreSQL is back after an outage, the deliverers' results go first:
 // what they settle, though its lease has run out, needs no attempt again.
 func (s *Sweeper) Run(ctx context.Context) error {
-	failing, away := false, false // any sweep; PostgreSQL
-	for retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
+	failing, away, more := false, false, false // any sweep; PostgreSQL; is there to take
+	for more && ctx.Err() == nil || retry.Sleep(ctx, retry.Jitter(s.cfg.SweepInterval)) == nil {
 		if away {
 			if !s.answers(ctx) {
 				continue
@@ -75,13 +82,15 @@ func (s *Sweeper) Run(ctx context.Context) error {
 				return nil
 			}
 		}
-		err := s.Once(ctx)
+		var err error
+		more, err = s.Once(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Warn().Err(err).Msg("sweeping interrupted")
 		}
 		if err == nil && failing {
 			s.log.Info().Msg("sweeping again")
 		}
+		more = more && err == nil && s.laneShort(ctx)
 		failing, away = err != nil, errors.Is(err, errPostgreSQL)
 	}
 	return nil
@@ -98,25 +107,37 @@ func (s *Sweeper) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// Once makes one sweep.
-func (s *Sweeper) Once(ctx context.Context) error {
+// laneShort says whether the lane Again holds fewer messages than laneFull.
+func (s *Sweeper) laneShort(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	lane, err := s.js.Consumer(ctx, streams.Deliveries, streams.Again)
+	if err != nil {
+		return false // the deliverer is about to make it again
+	}
+	info := lane.CachedInfo()
+	return info.NumPending+uint64(info.NumAckPending) < laneFull
+}
+
+// Once makes one sweep. more says that there may be more to take than it took.
+func (s *Sweeper) Once(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	before, err := s.publishedBefore(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	expired, err := s.queries.TakeExpiredLeases(ctx, maxRows)
 	if err != nil {
-		return fmt.Errorf("take expired leases: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take expired leases: %w: %w", errPostgreSQL, err)
 	}
 	due, err := s.queries.TakeDueDeliveries(ctx, db.TakeDueDeliveriesParams{PublishedBefore: before, MaxRows: maxRows})
 	if err != nil {
-		return fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take due deliveries: %w: %w", errPostgreSQL, err)
 	}
 	timed, err := s.queries.TakeTimedDeliveries(ctx, maxRows)
 	if err != nil {
-		return fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
+		return false, fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
 	}
 	msgs := make([]*nats.Msg, 0, len(expired)+len(due)+len(timed))
 	for _, row := range timed {
@@ -129,14 +150,17 @@ func (s *Sweeper) Once(ctx context.Context) error {
 		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))
 	}
 	if len(msgs) == 0 {
-		return nil
+		return false, nil
 	}
+	s.counts.expired.Add(float64(len(expired)))
+	s.counts.due.Add(float64(len(due)))
+	s.counts.timed.Add(float64(len(timed)))
 	errs, ok := streams.PublishAll(ctx, s.js, msgs)
 	s.log.Info().Int("leases_expired", len(expired)).Int("deliveries_due", len(due)).Int("deliveries_timed", len(timed)).Bool("published", ok).Msg("deliveries swept")
 	if !ok { // marked as swept, they are found again after the grace
-		return fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
+		return false, fmt.Errorf("publish swept deliveries: %w", errors.Join(errs...))
 	}
-	return nil
+	return max(len(expired), len(due), len(timed)) == maxRows, nil
 }
 
 func again(id, eventID, endpointID uuid.UUID) *nats.Msg {

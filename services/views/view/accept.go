@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +33,7 @@ func (v *View) viewed(ctx context.Context, p *page, by viewer, source string, st
 	}
 	line := v.log.Info()
 	if err != nil {
+		v.counts.lost.Inc()
 		line = v.log.Error().Int64("lost_total", v.lost.Add(1)).AnErr("outbox_error", err)
 	}
 	line.Stringer("event_id", e.ID).Stringer("user_id", p.ownerID).Str("source", source)
@@ -57,6 +59,7 @@ func (v *View) viewed(ctx context.Context, p *page, by viewer, source string, st
 func (v *View) accept(ctx context.Context, e events.Event) (via string, refused, err error) {
 	ctx = context.WithoutCancel(ctx)
 	if refused = v.publish(ctx, e); refused == nil {
+		v.counts.stream.Inc()
 		return viaStream, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, outboxTimeout)
@@ -64,14 +67,48 @@ func (v *View) accept(ctx context.Context, e events.Event) (via string, refused,
 	if err := outbox.Write(ctx, v.pool, e); err != nil {
 		return "", refused, err
 	}
+	v.counts.outbox.Inc()
 	return viaOutbox, refused, nil
+}
+
+// silentPause is for how long the stream is not asked after it left a publish
+// unanswered, but for one view at its end. A broker that hangs is noticed by its
+// pings only after 30 s; meanwhile each page would wait for PUBLISH_TIMEOUT.
+const silentPause = time.Second
+
+// errSilent stands for a publish that was not tried as the one before it got no answer.
+var errSilent = errors.New("broker does not answer")
+
+// A silence notes that the stream does not answer. The zero value is none.
+type silence struct{ until atomic.Int64 } // in Unix nanoseconds; 0: it answers
+
+// ask says whether to ask the stream now. After a pause one caller may, and the
+// others only once he got an answer.
+func (s *silence) ask(now time.Time) bool {
+	until := s.until.Load()
+	return until == 0 || now.UnixNano() >= until && s.until.CompareAndSwap(until, now.Add(silentPause).UnixNano())
+}
+
+// answered notes how a publish ended.
+func (s *silence) answered(now time.Time, err error) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		s.until.Store(now.Add(silentPause).UnixNano())
+	case s.until.Load() != 0: // any answer is one, a refusal too
+		s.until.Store(0)
+	}
 }
 
 func (v *View) publish(ctx context.Context, e events.Event) error {
 	if !v.nats.IsConnected() {
 		return errBrokerAway
 	}
+	if !v.silence.ask(time.Now()) {
+		return errSilent
+	}
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.PublishTimeout)
 	defer cancel()
-	return v.pub.Publish(ctx, e)
+	err := v.pub.Publish(ctx, e)
+	v.silence.answered(time.Now(), err)
+	return err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -44,6 +45,7 @@ type FanOut struct {
 	pool    *pgxpool.Pool
 	streams streams.Config
 	keeper  *partitions.Keeper
+	counts  counts
 }
 
 // New checks the settings.
@@ -54,8 +56,10 @@ func New(cfg Config, d process.Deps) (*FanOut, error) {
 	if cfg.FanoutBatch < 1 || cfg.FanoutBatch > 2000 {
 		return nil, fmt.Errorf("FANOUT_BATCH: must be 1 to 2000, not %d", cfg.FanoutBatch)
 	}
+	d.Collect(metrics.Lag(d.JS, streams.Events, streams.FanOut))
 	return &FanOut{
-		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, streams: d.Streams,
+		counts: newCounts(d.Registerer()),
+		cfg:    cfg, log: d.Log, js: d.JS, pool: d.DB, streams: d.Streams,
 		keeper: partitions.NewKeeper(d.DB, cfg.Retention, d.Log),
 	}, nil
 }
@@ -162,6 +166,7 @@ func (f *FanOut) publish(ctx context.Context, items []*item) (done bool) {
 // whose deliveries are not all published is left to its ack wait: it comes again.
 func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 	if it.reason != "" {
+		f.counts.dead.Inc()
 		f.log.Warn().Str("subject", it.deadSubject()).Uint64("stream_seq", it.seq).Str("reason", it.reason).Msg("event dead")
 		f.check(m.TermWithReason("dead event"))
 		return
@@ -170,6 +175,8 @@ func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 		return
 	}
 	f.check(m.Ack())
+	f.counts.events.Inc()
+	f.counts.deliveries.Add(float64(len(it.matches)))
 	f.log.Info().Stringer("event_id", it.event.ID).Stringer("user_id", it.event.UserID).Str("event_type", it.event.Type).
 		Uint64("stream_seq", it.seq).Int("deliveries", len(it.matches)).Dur("age_ms", time.Since(it.at)).Msg("event fanned out")
 }
