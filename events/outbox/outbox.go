@@ -23,7 +23,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 
 	"github.com/cardwire/cardwire/events"
 	"github.com/cardwire/cardwire/events/outbox/internal/outboxdb"
@@ -94,7 +93,11 @@ func (r *Relay) Nudge() {
 func (r *Relay) Run(ctx context.Context, onError func(error)) error {
 	failures := 0
 	for {
-		n, err := r.Once(ctx)
+		var n int
+		var err error
+		if r.pub.Connected() { // else the client is about to say so, and to come back
+			n, err = r.Once(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -127,9 +130,6 @@ func (r *Relay) Run(ctx context.Context, onError func(error)) error {
 // or set aside. A row that is no valid event is set aside with the reason in
 // its column refused. If some were not accepted the error says so, and they stay.
 func (r *Relay) Once(ctx context.Context) (n int, err error) {
-	if !r.pub.Connected() {
-		return 0, fmt.Errorf("relay outbox: %w", nats.ErrDisconnected)
-	}
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	var failed error // of events that were not accepted: the others are deleted all the same

@@ -131,7 +131,10 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 }
 
 // lease is how long a claim holds.
-func (w *Worker) lease() time.Duration { return w.cfg.AttemptTimeout + leaseMargin }
+func (w *Worker) lease() time.Duration { return Lease(w.cfg.AttemptTimeout) }
+
+// Lease is how long a claim holds, which is also the ack wait of the lanes.
+func Lease(attemptTimeout time.Duration) time.Duration { return attemptTimeout + leaseMargin }
 
 // Run delivers until ctx ends; then it claims nothing more, lets the attempts
 // in flight finish and settles them.
