@@ -406,7 +406,7 @@ WITH parked AS (
     FROM (SELECT unnest($4::uuid[]) AS id, unnest($8::text[]) AS reason) p
     WHERE d.id = p.id AND d.id = ANY ($4::uuid[]) AND d.id BETWEEN $5::uuid AND $6::uuid
       AND d.next_attempt_at <= now() + make_interval(secs => $7::float8)
-      AND (d.leased_until IS NULL OR d.leased_until <= now())
+      AND d.leased_until IS NULL
     RETURNING d.endpoint_id
 )
 INSERT INTO endpoint_states AS s (endpoint_id, waits_for, wait_until)
@@ -430,7 +430,8 @@ type ParkDeliveriesParams struct {
 }
 
 // Has deliveries wait, without a message, until their endpoint is ready: those
-// that could be claimed now. Notes for each endpoint why, and for how long as far
+// that could be claimed now, but for those whose lease ran out: their attempt is
+// still to be closed, which the sweeper does. Notes for each endpoint why, and for how long as far
 // as is known (in seconds). The year 9999 keeps them out of the way of what goes
 // by time; drivers' times don't know infinity.
 func (q *Queries) ParkDeliveries(ctx context.Context, arg ParkDeliveriesParams) error {

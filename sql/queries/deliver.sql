@@ -70,7 +70,8 @@ WHERE a.delivery_id = u.id AND a.n = u.n AND a.delivery_id = ANY (@ids::uuid[]) 
 
 -- name: ParkDeliveries :exec
 -- Has deliveries wait, without a message, until their endpoint is ready: those
--- that could be claimed now. Notes for each endpoint why, and for how long as far
+-- that could be claimed now, but for those whose lease ran out: their attempt is
+-- still to be closed, which the sweeper does. Notes for each endpoint why, and for how long as far
 -- as is known (in seconds). The year 9999 keeps them out of the way of what goes
 -- by time; drivers' times don't know infinity.
 WITH parked AS (
@@ -79,7 +80,7 @@ WITH parked AS (
     FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@reasons::text[]) AS reason) p
     WHERE d.id = p.id AND d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
       AND d.next_attempt_at <= now() + make_interval(secs => @early::float8)
-      AND (d.leased_until IS NULL OR d.leased_until <= now())
+      AND d.leased_until IS NULL
     RETURNING d.endpoint_id
 )
 INSERT INTO endpoint_states AS s (endpoint_id, waits_for, wait_until)

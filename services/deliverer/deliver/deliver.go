@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -63,12 +63,19 @@ const (
 	lineBatch = 256
 )
 
+// A beginner begins transactions: the pool. The fault simulator, which runs this
+// very code over a store and a bus of its own, has another; all else that it
+// replaces are interfaces of pgx, nats.go and net/http already.
+type beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // A Worker is the step. Any number of replicas may run.
 type Worker struct {
 	cfg     Config
 	log     zerolog.Logger
 	js      jetstream.JetStream
-	pool    *pgxpool.Pool
+	pool    beginner
 	queries *db.Queries
 	streams streams.Config
 	keyset  *secrets.Keyset

@@ -65,7 +65,15 @@ func New(cfg Config, d process.Deps) (*Sweeper, error) {
 		return nil, fmt.Errorf("SWEEP_GRACE: must be 10ms to 10m, not %s", cfg.SweepGrace)
 	}
 	d.Collect(metrics.Backlog(d.DB))
-	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(d.DB), streams: d.Streams, counts: newCounts(d.Registerer())}, nil
+	s := Over(cfg, d.JS, d.DB, d.Streams)
+	s.log, s.counts = d.Log, newCounts(d.Registerer())
+	return s, nil
+}
+
+// Over makes a silent sweeper over any bus and store: those of New, or those of
+// the fault simulator.
+func Over(cfg Config, js jetstream.JetStream, conn db.DBTX, sc streams.Config) *Sweeper {
+	return &Sweeper{cfg: cfg, log: zerolog.Nop(), js: js, queries: db.New(conn), streams: sc, counts: newCounts(nil)}
 }
 
 // Run sweeps until ctx ends. A sweep that fails is logged when that is news.

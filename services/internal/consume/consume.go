@@ -65,9 +65,9 @@ func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s 
 }
 
 // awaitConnection waits until the broker is connected, or ctx ends. Who made
-// the connection logs what it does.
+// the connection logs what it does. The bus of the fault simulator has none.
 func awaitConnection(ctx context.Context, nc *nats.Conn) {
-	for !nc.IsConnected() && retry.Sleep(ctx, connectionPoll) == nil {
+	for nc != nil && !nc.IsConnected() && retry.Sleep(ctx, connectionPoll) == nil {
 	}
 }
 
