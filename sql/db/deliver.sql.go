@@ -615,7 +615,7 @@ WITH result AS (
         next_attempt_at = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL
                                ELSE now() + make_interval(secs => r.wait) END,
         waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
-        leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
+        leased_until = CASE WHEN d.attempts = r.n OR r.outcome = 'success' THEN NULL ELSE d.leased_until END,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
         exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
@@ -624,7 +624,12 @@ WITH result AS (
     FROM result r
     WHERE d.id = r.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $21 AND $22
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
-    RETURNING d.id, d.next_attempt_at
+    RETURNING d.id, d.next_attempt_at, d.attempts > r.n AS late
+), closed AS (
+    UPDATE attempts a
+    SET outcome = 'interrupted', finished_at = now()
+    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM settled WHERE late)) AND a.delivery_id BETWEEN $21 AND $22 AND a.outcome IS NULL
+      AND NOT EXISTS (SELECT FROM result r WHERE r.id = a.delivery_id AND r.n = a.n)
 ), recovered AS (
     UPDATE endpoint_states s
     SET failing_since = NULL, failures = 0, updated_at = now()
@@ -671,7 +676,9 @@ type SettleAttemptsRow struct {
 // attempt. wait is in seconds; waits_for is ” if they wait with a message;
 // reason says why there is no other attempt, ” if there is. failures counts
 // this attempt: written twice, after a commit whose answer got lost, a result
-// still counts once. Endpoints with a success are no longer failing.
+// still counts once. A late success closes the attempt that is in flight, as its
+// process may be gone and nobody looks after a delivery that has ended; if it is
+// not, its result replaces that. Endpoints with a success are no longer failing.
 func (q *Queries) SettleAttempts(ctx context.Context, arg SettleAttemptsParams) ([]SettleAttemptsRow, error) {
 	rows, err := q.db.Query(ctx, settleAttempts,
 		arg.Ids,

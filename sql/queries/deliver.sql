@@ -145,7 +145,9 @@ WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid;
 -- attempt. wait is in seconds; waits_for is '' if they wait with a message;
 -- reason says why there is no other attempt, '' if there is. failures counts
 -- this attempt: written twice, after a commit whose answer got lost, a result
--- still counts once. Endpoints with a success are no longer failing.
+-- still counts once. A late success closes the attempt that is in flight, as its
+-- process may be gone and nobody looks after a delivery that has ended; if it is
+-- not, its result replaces that. Endpoints with a success are no longer failing.
 WITH result AS (
     SELECT unnest(@ids::uuid[]) AS id, unnest(@ns::int[]) AS n, unnest(@outcomes::text[]) AS outcome,
            unnest(@response_codes::int[]) AS response_code, unnest(@error_classes::text[]) AS error_class,
@@ -176,7 +178,7 @@ WITH result AS (
         next_attempt_at = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL
                                ELSE now() + make_interval(secs => r.wait) END,
         waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
-        leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
+        leased_until = CASE WHEN d.attempts = r.n OR r.outcome = 'success' THEN NULL ELSE d.leased_until END,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
         exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
@@ -185,7 +187,12 @@ WITH result AS (
     FROM result r
     WHERE d.id = r.id AND d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low AND @high
       AND ((d.status = 'pending' AND d.attempts = r.n) OR (d.status <> 'success' AND r.outcome = 'success'))
-    RETURNING d.id, d.next_attempt_at
+    RETURNING d.id, d.next_attempt_at, d.attempts > r.n AS late
+), closed AS (
+    UPDATE attempts a
+    SET outcome = 'interrupted', finished_at = now()
+    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM settled WHERE late)) AND a.delivery_id BETWEEN @low AND @high AND a.outcome IS NULL
+      AND NOT EXISTS (SELECT FROM result r WHERE r.id = a.delivery_id AND r.n = a.n)
 ), recovered AS (
     UPDATE endpoint_states s
     SET failing_since = NULL, failures = 0, updated_at = now()

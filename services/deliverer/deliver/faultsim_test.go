@@ -29,7 +29,7 @@ import (
 // FAULTSIM_SCHEDULES says how many schedules TestFaultSchedules runs.
 const (
 	schedulesEnv     = "FAULTSIM_SCHEDULES"
-	defaultSchedules = 2_000
+	defaultSchedules = 1_000
 )
 
 // A sabotage is a fault built in, which the invariants must show.

@@ -33,7 +33,7 @@ func TestTheModelIsPostgreSQL(t *testing.T) {
 	store := newSimStore()
 	real, model := db.New(e.DB), db.New(plain{store})
 	var ids, eventIDs []uuid.UUID
-	for range 4 {
+	for range 5 {
 		event := uuid.Must(uuid.NewV7())
 		id := delivery.ID(event, ep.ID)
 		ids, eventIDs = append(ids, id), append(eventIDs, event)
@@ -98,7 +98,7 @@ func TestTheModelIsPostgreSQL(t *testing.T) {
 		rows, err := q.ReadyEndpoints(t.Context(), 10)
 		return len(rows), err
 	}
-	a, b, c, d := ids[0], ids[1], ids[2], ids[3]
+	a, b, c, d, l := ids[0], ids[1], ids[2], ids[3], ids[4]
 	const hour = 3600
 	for _, o := range []op{
 		{"what is due is claimed", claim(1, hour, a, b)},
@@ -115,6 +115,10 @@ func TestTheModelIsPostgreSQL(t *testing.T) {
 		{"a third interruption ends the delivery", claim(hour+60, -1, b)},
 		{"a late success ends it all the same", settle(b, 3, "success", 1, 0, "", "")},
 		{"claim another, whose lease is over at once", claim(1, -1, c)},
+		{"claim another like that", claim(1, -1, l)},
+		{"and again", claim(1, hour, l)},
+		{"a late success closes the attempt in flight", settle(l, 1, "success", 0, 0, "", "")},
+		{"whose result still counts, if it comes", settle(l, 2, "failure", 1, 0, "", "")},
 		{"what has an attempt to close is not parked", park("paused", c)},
 		{"the sweeper frees it", expired},
 		{"and finds no other", expired},

@@ -207,8 +207,11 @@ func (s *simStore) settle(args []any, now time.Time) (waiting [][]any) {
 			continue
 		}
 		d.failures = max(d.failures, failures[i])
-		if d.attempts == ns[i] {
+		if d.attempts == ns[i] || success {
 			d.leased = time.Time{}
+		}
+		if d.attempts > ns[i] {
+			d.interrupt()
 		}
 		switch {
 		case success:
