@@ -187,7 +187,7 @@ func (sim *simulator) run(seed uint64, broken sabotage) (violations []string) {
 		s.store.add(d.ID, event, d.EndpointID, time.Now())
 		if s.plan.float() < 0.8 { // else fan-out died before it published
 			m := d.FirstMsg()
-			s.bus.put(m.Subject, m.Data)
+			time.AfterFunc(s.plan.between(0, 6*time.Second), func() { s.bus.put(m.Subject, m.Data) })
 		}
 	}
 	s.faults()
