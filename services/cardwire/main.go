@@ -14,6 +14,7 @@ type commands struct {
 	Dev     dev.Config     `cmd:"" help:"Run everything in one process: broker, PostgreSQL, views, webhooks, deliverer, and a sample receiver."`
 	Token   tokenCommand   `cmd:"" help:"Print a token for a user."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date."`
+	Doctor  doctorCommand  `cmd:"" help:"Check a deployment: broker, PostgreSQL, keys and settings. Changes nothing; exits with 1 if a check fails."`
 	Erase   eraseCommand   `cmd:"" help:"Remove all that is there of one user: rows and messages. Without --yes, say what that is."`
 	Tail    tailCommand    `cmd:"" help:"Show events and attempts as they happen."`
 	Keys    keysCommand    `cmd:"" help:"API keys of services and operators, and the encryption keyset that seals secrets in the database."`

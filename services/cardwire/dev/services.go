@@ -43,10 +43,10 @@ func (d *dev) connect(ctx context.Context, b *broker.Broker, s settings, databas
 			c.close()
 		}
 	}()
-	mux := http.NewServeMux()
+	mux, registry := http.NewServeMux(), process.NewMetrics()
 	sessions := map[string]map[string]string{"deliverer": deliver.Session()}
 	for name, deps := range c.byName() {
-		deps.Mux, deps.Streams, deps.Shutdown = mux, shared.Streams(), d.cfg.ShutdownTimeout
+		deps.Mux, deps.Streams, deps.Metrics, deps.Shutdown = mux, shared.Streams(), registry, d.cfg.ShutdownTimeout
 		deps.Log = d.log.With().Str("service", name).Logger()
 		if deps.DB, err = process.OpenDB(ctx, databaseURL, name, sessions[name]); err != nil {
 			return nil, err

@@ -26,6 +26,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/egress"
 	"github.com/cardwire/cardwire/services/internal/failpoint"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
@@ -92,6 +93,7 @@ type Worker struct {
 	// unsettled says that PostgreSQL did not take the results in hand. After an
 	// outage they go first: the leases of their attempts may have run out.
 	unsettled atomic.Bool
+	counts    counts
 }
 
 // New checks the settings.
@@ -120,7 +122,12 @@ func New(cfg Config, d process.Deps) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ALLOW_CIDRS: %w", err)
 	}
-	return newWorker(cfg, d, d.DB, keyset, guard), nil
+	d.Collect(metrics.Lag(d.JS, streams.Deliveries, streams.First), metrics.Lag(d.JS, streams.Deliveries, streams.Again))
+	w := newWorker(cfg, d, d.DB, keyset, guard)
+	for step := range w.lines {
+		d.Collect(metrics.Lag(d.JS, streams.Deliveries, streams.WaitConsumer(step)))
+	}
+	return w, nil
 }
 
 // newWorker is New once the settings are read, on a database that is given.
@@ -139,6 +146,7 @@ func newWorker(cfg Config, d process.Deps, pool database, keyset *secrets.Keyset
 		held:   held{items: make(map[uuid.UUID]*item)},
 
 		batches: consume.Batches,
+		counts:  newCounts(d.Registerer()),
 	}
 }
 
@@ -151,7 +159,10 @@ func Session() map[string]string {
 }
 
 // lease is how long a claim holds.
-func (w *Worker) lease() time.Duration { return w.cfg.AttemptTimeout + leaseMargin }
+func (w *Worker) lease() time.Duration { return Lease(w.cfg.AttemptTimeout) }
+
+// Lease is how long a claim holds, which is also the ack wait of the lanes.
+func Lease(attemptTimeout time.Duration) time.Duration { return attemptTimeout + leaseMargin }
 
 // Run delivers until ctx ends; then it claims nothing more, lets the attempts
 // in flight finish and settles them.

@@ -98,6 +98,7 @@ func (w *Worker) settle(ctx context.Context, batch []result) {
 	for _, r := range batch {
 		w.ack(r.item)
 		w.report(r)
+		w.counts.settled(r, w.now())
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/failpoint"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
@@ -53,10 +54,17 @@ type Sweeper struct {
 	js      jetstream.JetStream
 	queries *db.Queries
 	streams streams.Config
+	counts  counts
 }
 
 // New checks the settings.
-func New(cfg Config, d process.Deps) (*Sweeper, error) { return Over(cfg, d, d.DB) }
+func New(cfg Config, d process.Deps) (*Sweeper, error) {
+	s, err := Over(cfg, d, d.DB)
+	if err == nil {
+		d.Collect(metrics.Backlog(d.DB))
+	}
+	return s, err
+}
 
 // Over is New on the database that is given, and not on d's: the simulator of
 // package deliver has one in memory, behind the seam that sqlc has anyway.
@@ -67,7 +75,7 @@ func Over(cfg Config, d process.Deps, database db.DBTX) (*Sweeper, error) {
 	if cfg.SweepGrace < 10*time.Millisecond || cfg.SweepGrace > 10*time.Minute {
 		return nil, fmt.Errorf("SWEEP_GRACE: must be 10ms to 10m, not %s", cfg.SweepGrace)
 	}
-	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(database), streams: d.Streams}, nil
+	return &Sweeper{cfg: cfg, log: d.Log, js: d.JS, queries: db.New(database), streams: d.Streams, counts: newCounts(d.Registerer())}, nil
 }
 
 // Run sweeps until ctx ends. A sweep that fails is logged when that is news.
@@ -149,6 +157,9 @@ func (s *Sweeper) Once(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("take timed deliveries: %w: %w", errPostgreSQL, err)
 	}
+	s.counts.expired.Add(float64(len(expired)))
+	s.counts.due.Add(float64(len(due)))
+	s.counts.timed.Add(float64(len(timed)))
 	msgs := make([]*nats.Msg, 0, len(expired)+len(due)+len(timed))
 	for _, row := range timed {
 		msgs = append(msgs, again(row.ID, row.EventID, row.EndpointID))

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -37,9 +39,33 @@ type Deps struct {
 	DB      *pgxpool.Pool
 	Mux     *http.ServeMux // where a step that speaks HTTP registers its routes
 	Streams streams.Config // of streams that the step has to create
+	// Metrics is where steps register what /metrics tells; nil registers nothing.
+	Metrics *prometheus.Registry
 	// Shutdown is how long Run may take to finish after its context ended; 0 is
 	// no limit.
 	Shutdown time.Duration
+}
+
+// Registerer is Metrics in the form that promauto takes.
+func (d Deps) Registerer() prometheus.Registerer {
+	if d.Metrics == nil {
+		return nil // not an interface that holds a nil
+	}
+	return d.Metrics
+}
+
+// Collect registers collectors.
+func (d Deps) Collect(all ...prometheus.Collector) {
+	if d.Metrics != nil {
+		d.Metrics.MustRegister(all...)
+	}
+}
+
+// NewMetrics is a registry with what Go and the system tell of the process.
+func NewMetrics() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
 }
 
 // A Service is one of the commands under services/.
@@ -182,7 +208,7 @@ func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open fu
 	if err != nil {
 		return err
 	}
-	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams(), Shutdown: cfg.ShutdownTimeout}
+	deps := Deps{Log: log, NATS: nc, JS: js, DB: pool, Mux: http.NewServeMux(), Streams: cfg.Streams(), Metrics: NewMetrics(), Shutdown: cfg.ShutdownTimeout}
 	steps, err := open(deps)
 	if err != nil {
 		return &SettingError{err}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cardwire/cardwire/services/internal/natstest"
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/sql/migrations"
 	"github.com/cardwire/cardwire/sql/pgtest"
 )
 
@@ -149,6 +150,15 @@ func TestAServiceWaitsForItsDependenciesAndSaysSo(t *testing.T) {
 	}
 	broker = natstest.StartIn(t, store, port)
 	answer(t, addr, "/readyz", 200)
+	if resp, err := http.Get("http://" + addr + "/metrics"); err != nil {
+		t.Error(err)
+	} else {
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || !strings.Contains(string(body), "go_goroutines") {
+			t.Errorf("metrics: status %d, %v, %.200s", resp.StatusCode, err, body)
+		}
+	}
 
 	// And again, when they go away under it.
 	broker.Stop()
@@ -168,6 +178,37 @@ func TestAServiceWaitsForItsDependenciesAndSaysSo(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("stopped as told, but returned %v", err)
+	}
+}
+
+func TestAServiceWithAnOlderSchemaIsNotReadyAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	postgres := pgtest.NewServer(t) // an empty database
+	addr := freeAddr(t)
+	cfg := config(addr, natstest.Start(t).URL("views"), postgres.URL())
+	cfg.Migrate = false
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := step{make(chan struct{})}
+	done := make(chan error, 1)
+	go func() {
+		done <- process.Run(ctx, process.Service{Name: "views"}, cfg, zerolog.Nop(),
+			func(process.Deps) ([]process.Step, error) { return []process.Step{s}, nil })
+	}()
+	deadline := time.Now().Add(bound)
+	for got := ""; got != "The database's schema is older than this program."; got = answer(t, addr, "/readyz", 503) {
+		if time.Now().After(deadline) {
+			t.Fatalf("readyz: %q", got)
+		}
+	}
+	if err := migrations.Up(ctx, postgres.URL(), zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	<-s.ran
+	answer(t, addr, "/readyz", 200)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

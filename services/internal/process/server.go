@@ -10,7 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/cardwire/cardwire/services/internal/webjson"
+	"github.com/cardwire/cardwire/sql/migrations"
 )
 
 // HTTP limits.
@@ -24,7 +27,14 @@ const (
 	drainTimeout  = 20 * time.Second // for open requests when stopping; within SHUTDOWN_TIMEOUT
 )
 
-// A Server serves what the steps registered in Deps.Mux, /healthz and /readyz.
+// maxScrapes bounds /metrics at once: it asks PostgreSQL and the broker.
+const maxScrapes = 4
+
+// early are the paths that are served before the service has started.
+var early = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
+
+// A Server serves what the steps registered in Deps.Mux, /healthz, /readyz and
+// /metrics.
 type Server struct {
 	listener net.Listener
 	deps     Deps
@@ -87,9 +97,12 @@ func (s *Server) handler() http.Handler {
 		webjson.Write(w, http.StatusOK, map[string]string{"status": "alive"})
 	})
 	s.deps.Mux.HandleFunc("GET /readyz", s.ready)
+	if s.deps.Metrics != nil {
+		s.deps.Mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	}
 	routes := webjson.Handler(s.deps.Mux, s.deps.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.started.Load() && r.URL.Path != "/healthz" && r.URL.Path != "/readyz" {
+		if !s.started.Load() && !early[r.URL.Path] {
 			w.Header().Set("Retry-After", "1")
 			webjson.WriteError(w, http.StatusServiceUnavailable, "The service is starting: it waits for its dependencies.")
 			return
@@ -110,6 +123,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		sentence = "PostgreSQL does not answer."
 	case !s.deps.NATS.IsConnected() || s.deps.NATS.FlushWithContext(ctx) != nil:
 		sentence = "The broker does not answer."
+	case !s.started.Load() && s.schemaBehind(ctx):
+		sentence = "The database's schema is older than this program."
 	case !s.started.Load():
 		sentence = "The service is starting."
 	default:
@@ -117,4 +132,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	webjson.WriteError(w, http.StatusServiceUnavailable, sentence)
+}
+
+// schemaBehind says whether the service waits for migrations.
+func (s *Server) schemaBehind(ctx context.Context) bool {
+	pending, err := migrations.Pending(ctx, s.deps.DB)
+	return err == nil && pending
 }

@@ -33,6 +33,7 @@ func (v *View) viewed(ctx context.Context, p *page, by viewer, source string, st
 	}
 	line := v.log.Info()
 	if err != nil {
+		v.counts.lost.Inc()
 		line = v.log.Error().Int64("lost_total", v.lost.Add(1)).AnErr("outbox_error", err)
 	}
 	line.Stringer("event_id", e.ID).Stringer("user_id", p.ownerID).Str("source", source)
@@ -58,6 +59,7 @@ func (v *View) viewed(ctx context.Context, p *page, by viewer, source string, st
 func (v *View) accept(ctx context.Context, e events.Event) (via string, refused, err error) {
 	ctx = context.WithoutCancel(ctx)
 	if refused = v.publish(ctx, e); refused == nil {
+		v.counts.stream.Inc()
 		return viaStream, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, outboxTimeout)
@@ -68,6 +70,7 @@ func (v *View) accept(ctx context.Context, e events.Event) (via string, refused,
 	if err := outbox.Write(ctx, v.pool, e); err != nil {
 		return "", refused, err
 	}
+	v.counts.outbox.Inc()
 	return viaOutbox, refused, nil
 }
 

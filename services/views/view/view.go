@@ -26,6 +26,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/auth"
 	"github.com/cardwire/cardwire/services/internal/clientrate"
 	"github.com/cardwire/cardwire/services/internal/consume"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -72,6 +73,7 @@ type View struct {
 	relay    *outbox.Relay
 	silence  silence      // of the broker
 	lost     atomic.Int64 // views that neither stream nor outbox took
+	counts   counts
 }
 
 // New checks the settings and registers the routes.
@@ -96,7 +98,9 @@ func New(cfg Config, d process.Deps) (*View, error) {
 	v := &View{
 		cfg: cfg, log: d.Log, nats: d.NATS, js: d.JS, pool: d.DB, db: db.New(d.DB), streams: d.Streams,
 		verifier: verifier, hasher: hasher(key), pub: pub, relay: outbox.NewRelay(d.DB, pub),
+		counts: newCounts(d.Registerer()),
 	}
+	d.Collect(metrics.Lag(d.JS, streams.Events, streams.CardViews))
 	if v.pages, err = newCache(cfg.ProfileCacheSize, cfg.ProfileCacheTTL, v.readPage); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/failpoint"
+	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -52,6 +53,7 @@ type FanOut struct {
 	pool    *pgxpool.Pool
 	streams streams.Config
 	keeper  *partitions.Keeper
+	counts  counts
 	catalog *eventtypes.Catalog // nil: events are not held to their types
 }
 
@@ -65,6 +67,7 @@ func New(cfg Config, d process.Deps) (*FanOut, error) {
 	}
 	f := &FanOut{
 		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, streams: d.Streams,
+		counts: newCounts(d.Registerer()),
 		keeper: partitions.NewKeeper(d.DB, cfg.Retention, d.Log),
 	}
 	if cfg.CheckNATSEvents {
@@ -73,6 +76,7 @@ func New(cfg Config, d process.Deps) (*FanOut, error) {
 			return nil, fmt.Errorf("EVENT_TYPES_FILE: %w", err)
 		}
 	}
+	d.Collect(metrics.Lag(d.JS, streams.Events, streams.FanOut))
 	return f, nil
 }
 
@@ -205,6 +209,7 @@ func (f *FanOut) publish(ctx context.Context, items []*item) (done bool) {
 // whose deliveries are not all published is left to its ack wait: it comes again.
 func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 	if it.reason != "" {
+		f.counts.dead.Inc()
 		f.log.Warn().Str("subject", it.deadSubject()).Uint64("stream_seq", it.seq).Str("reason", it.reason).Msg("event dead")
 		f.check(m.TermWithReason("dead event"))
 		return
@@ -213,6 +218,8 @@ func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 		return
 	}
 	f.check(m.Ack())
+	f.counts.events.Inc()
+	f.counts.deliveries.Add(float64(len(it.matches) + it.parked))
 	f.log.Info().Stringer("event_id", it.event.ID).Stringer("user_id", it.event.UserID).Str("event_type", it.event.Type).
 		Uint64("stream_seq", it.seq).Int("deliveries", len(it.matches)+it.parked).Int("parked", it.parked).Dur("age_ms", time.Since(it.at)).Msg("event fanned out")
 }
