@@ -59,7 +59,7 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration) 
 		}
 		s.attempts = append(s.attempts, &simAttempt{deliveryID: id, n: d.attempts})
 		rows = append(rows, []any{
-			id, d.eventID, d.endpointID, "card.viewed", int32(d.attempts), int32(d.failures), !d.exhausted.IsZero(), "https://receiver.test/",
+			id, d.eventID, d.endpointID, "card.viewed", int32(d.attempts), int32(d.failures), !d.exhausted.IsZero(), (*uuid.UUID)(nil), "https://receiver.test/",
 			uuid.Max, e.maxInFlight, e.rate, e.schedule,
 			[][]byte{e.secret},
 			[][]byte{{}},

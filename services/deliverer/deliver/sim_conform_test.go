@@ -170,6 +170,7 @@ var operations = map[string]func(p *pair){
 		both(p, "clear waiting", func(ctx context.Context, q *db.Queries) ([]struct{}, error) {
 			return none(q.ClearWaiting(ctx, p.endpoints))
 		})
+		both(p, "still waiting", func(ctx context.Context, q *db.Queries) ([]uuid.UUID, error) { return q.StillWaiting(ctx, p.endpoints) })
 	},
 	"ready": func(p *pair) {
 		both(p, "ready", func(ctx context.Context, q *db.Queries) ([]uuid.UUID, error) { return q.ReadyEndpoints(ctx, 100) })

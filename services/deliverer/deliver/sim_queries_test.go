@@ -40,6 +40,23 @@ var simQueries = map[string]func(*simStore, []any) [][]any{
 		}
 		return nil
 	},
+	"LockWaiting": func(*simStore, []any) [][]any { return nil }, // one statement at a time is in the store
+	"StillWaiting": func(s *simStore, a []any) (rows [][]any) {
+		for _, id := range a[0].([]uuid.UUID) {
+			if e := s.endpoint(id); e != nil && e.waitsFor != "" {
+				rows = append(rows, []any{id})
+			}
+		}
+		return rows
+	},
+	"ClosedCircuits": func(s *simStore, a []any) (rows [][]any) {
+		for _, id := range a[0].([]uuid.UUID) {
+			if e := s.endpoint(id); e != nil && e.circuit == "closed" {
+				rows = append(rows, []any{id})
+			}
+		}
+		return rows
+	},
 	"ReadyEndpoints": func(s *simStore, _ []any) (rows [][]any) {
 		for _, e := range s.endpoints {
 			if e.waitsFor != "" && !e.waitUntil.After(simNow()) {

@@ -275,6 +275,8 @@ func (r *simRows) Scan(dest ...any) error {
 		switch d := dest[i].(type) {
 		case *uuid.UUID:
 			*d, ok = v.(uuid.UUID)
+		case **uuid.UUID:
+			*d, ok = v.(*uuid.UUID)
 		case *string:
 			*d, ok = v.(string)
 		case *int32:

@@ -127,7 +127,7 @@ func TestDeliveryAsJSON(t *testing.T) {
 	      SELECT id, 2, endpoint_id, timestamptz '2026-01-31 10:00:01.5Z' FROM deliveries WHERE id = $1`)
 
 	row := fmt.Sprintf(`"id":%q,"endpointId":%q,"eventId":%q,"eventType":"card.viewed","payload":%s,`+
-		`"status":"failed","reason":"exhausted","trigger":"event","responseCode":503,"attempts":3,"waitsFor":null,"nextRetryAt":null,`+
+		`"status":"failed","reason":"exhausted","trigger":"event","replayId":null,"responseCode":503,"attempts":3,"waitsFor":null,"nextRetryAt":null,`+
 		`"createdAt":"2026-01-31T10:00:00.123456Z","updatedAt":"2026-01-31T10:00:01Z","errorMessage":"The receiver answered 503.","deliveredAt":null`,
 		d.ID, id, d.event.ID, d.event.Body)
 	log := `[{"n":1,"startedAt":"2026-01-31T10:00:00.25Z","finishedAt":"2026-01-31T10:00:00.5Z","outcome":"failure","responseCode":503,` +
