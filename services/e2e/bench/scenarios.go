@@ -23,7 +23,7 @@ var scenarios = []scenario{
 	{"endpoints", "one endpoint and 10,000 at the same rate", manyEndpoints},
 	{"half-dead", "100 endpoints at a rate, all well, and again with half of them refusing, failing or hanging", halfDead},
 	{"retries", "latency while none and while 200,000 other deliveries wait for their retries", retries},
-	{"hanging", "one endpoint at 50 events/s, and again while 1,000 others get events of 256 KiB and never answer", hanging},
+	{"hanging", "memory while 1,000 endpoints get events of 256 KiB and never answer", hanging},
 	{"views", "pages read as fast as the views service serves them, with their deliveries", views},
 	{"history", "one, with a million old deliveries (see --rows)", history},
 	{"replay", "latency alone and beside a replay of 100,000, and how fast replays are without a limit (see --rows)", replay},
