@@ -3,7 +3,8 @@
 -- delay line that waited, by another clock), and not leased by somebody else. Each claimed delivery gets its next attempt number, an attempt row and
 -- a lease. An attempt before it whose lease ran out is closed as interrupted.
 -- A delivery whose endpoint is gone, or that we were cut off from too often,
--- ends as failed with the reason. What is not returned needs no POST by the
+-- ends as failed with the reason. A lease begins when it is written, not when the
+-- statement began to wait for that. What is not returned needs no POST by the
 -- caller. low and high bound the ids, so that only their partitions are read.
 --
 -- Whatever its statistics say, the planner must go by the primary keys: hence
@@ -30,7 +31,7 @@ WITH claimable AS (
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN @low AND @high
 ), claimed AS (
     UPDATE deliveries d
-    SET attempts = d.attempts + 1, leased_until = now() + make_interval(secs => @lease::float8), updated_at = now()
+    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => @lease::float8), updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN @low AND @high
     RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at, d.replay_id
 ), closed AS (

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/cardwire/cardwire/events/streams"
 )
 
@@ -147,11 +149,11 @@ func deleteEvents(ctx context.Context, s *stack, r *run, _ *rand.Rand) error {
 		return err
 	}
 	defer resume()
-	return s.js.DeleteStream(ctx, streams.Events)
+	return s.delete(ctx, func() error { return s.js.DeleteStream(ctx, streams.Events) })
 }
 
 func deleteDeliveries(ctx context.Context, s *stack, _ *run, _ *rand.Rand) error {
-	return s.js.DeleteStream(ctx, streams.Deliveries)
+	return s.delete(ctx, func() error { return s.js.DeleteStream(ctx, streams.Deliveries) })
 }
 
 func deleteConsumer(ctx context.Context, s *stack, _ *run, rnd *rand.Rand) error {
@@ -163,7 +165,21 @@ func deleteConsumer(ctx context.Context, s *stack, _ *run, rnd *rand.Rand) error
 		{streams.Deliveries, streams.WaitConsumer(200 * time.Millisecond)},
 	}
 	c := all[rnd.IntN(len(all))]
-	return s.js.DeleteConsumer(ctx, c[0], c[1])
+	return s.delete(ctx, func() error { return s.js.DeleteConsumer(ctx, c[0], c[1]) })
+}
+
+// brokerBack bounds the wait for a broker that another fault has taken away.
+const brokerBack = 30 * time.Second
+
+// delete deletes something of the broker, once that is there.
+func (s *stack) delete(ctx context.Context, do func() error) (err error) {
+	for end := time.Now().Add(brokerBack); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(quietPoll) {
+		err = do()
+		if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return nil // by what was lost, or by the answer to the first try
+		}
+	}
+	return fmt.Errorf("%w: %w", errSkipped, err)
 }
 
 func brokerProxy(s *stack) *proxy { return s.broker }
