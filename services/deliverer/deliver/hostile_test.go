@@ -206,6 +206,7 @@ func TestWhateverAReceiverDoesAnAttemptEnds(t *testing.T) {
 			case <-time.After(steptest.Bound): // against a hang
 				t.Fatal("the attempt did not end")
 			}
+			t.Logf("ended %s after its timeout of %s", got.Took-timeout, timeout)
 			if got.Success != (tt.class == "") || got.Class != tt.class && (tt.or == "" || got.Class != tt.or) || got.Code != tt.code {
 				t.Errorf("got %+v, want class %q, code %d", got.Outcome, tt.class, tt.code)
 			}

@@ -30,7 +30,7 @@ const (
 	// for a new connection, and used ports pile up in TIME_WAIT.
 	maxIdlePerHost = 256
 	// maxPerHost bounds connections to one receiver, those in use included: a
-	// backstop behind the limits of whoever sends. Twice the attempts that a
+	// backstop behind the limits of whoever sends. As many as the attempts that a
 	// deliverer makes at once by default, so that none waits for a connection
 	// there: waiting counts as the receiver's time.
 	maxPerHost = 512
