@@ -373,6 +373,17 @@ func (q *Queries) EventBodies(ctx context.Context, arg EventBodiesParams) ([]Eve
 	return items, nil
 }
 
+const lockStates = `-- name: LockStates :exec
+SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE
+`
+
+// Takes the rows of endpoints that a transaction is about to write in several
+// statements, in the order of ids: or else two of them wait for each other.
+func (q *Queries) LockStates(ctx context.Context, endpointIds []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, lockStates, endpointIds)
+	return err
+}
+
 const lockWaiting = `-- name: LockWaiting :exec
 SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) AND waits_for IS NOT NULL ORDER BY endpoint_id FOR NO KEY UPDATE
 `

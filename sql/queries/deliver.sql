@@ -203,6 +203,11 @@ WITH result AS (
 )
 SELECT id, next_attempt_at::timestamptz AS next_attempt_at FROM settled WHERE next_attempt_at IS NOT NULL;
 
+-- name: LockStates :exec
+-- Takes the rows of endpoints that a transaction is about to write in several
+-- statements, in the order of ids: or else two of them wait for each other.
+SELECT FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
+
 -- name: NoteFailures :exec
 -- Notes that endpoints failed a number of attempts, and none succeeded meanwhile.
 INSERT INTO endpoint_states AS s (endpoint_id, failing_since, failures)

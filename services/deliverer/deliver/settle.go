@@ -112,6 +112,10 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 		return w.queries.SettleAttempts(ctx, p)
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		states := slices.AppendSeq(slices.Clone(p.Answering), maps.Keys(news.failures))
+		if err := w.queries.WithTx(tx).LockStates(ctx, states); err != nil {
+			return fmt.Errorf("lock states: %w", err)
+		}
 		if waiting, err = w.queries.WithTx(tx).SettleAttempts(ctx, p); err != nil {
 			return err
 		}
