@@ -613,7 +613,8 @@ FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS circuit,
 JOIN endpoints e ON e.id = c.id
 ORDER BY e.id
 ON CONFLICT (endpoint_id) DO UPDATE
-SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until, updated_at = now()
+SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until,
+    wait_until = CASE WHEN excluded.circuit = 'closed' AND s.waits_for IS NOT NULL THEN least(s.wait_until, now()) ELSE s.wait_until END, updated_at = now()
 `
 
 type SaveCircuitsParams struct {
@@ -624,7 +625,8 @@ type SaveCircuitsParams struct {
 }
 
 // Notes the states of circuits, for the API and for who starts anew. until is
-// in seconds from now.
+// in seconds from now. What waits for an endpoint whose circuit has closed may go
+// at once: all deliverers are told, those too whose circuit of it is open.
 func (q *Queries) SaveCircuits(ctx context.Context, arg SaveCircuitsParams) error {
 	_, err := q.db.Exec(ctx, saveCircuits,
 		arg.EndpointIds,

@@ -409,6 +409,22 @@ func (q *Queries) OverlappingReplay(ctx context.Context, arg OverlappingReplayPa
 	return id, err
 }
 
+const putOffReplay = `-- name: PutOffReplay :exec
+UPDATE replays SET next_at = clock_timestamp() + make_interval(secs => $1::float8)
+WHERE id = $2 AND state = 'running'
+`
+
+type PutOffReplayParams struct {
+	Pause float64
+	ID    uuid.UUID
+}
+
+// Puts off the next batch of a running replay by pause (in seconds).
+func (q *Queries) PutOffReplay(ctx context.Context, arg PutOffReplayParams) error {
+	_, err := q.db.Exec(ctx, putOffReplay, arg.Pause, arg.ID)
+	return err
+}
+
 const replay = `-- name: Replay :one
 SELECT id, actor, endpoint_id, user_id, mode, types, since, until, from_seq, to_seq, rate, start_id, end_id, at, total, done, made, skipped,
        state, reason, next_at, created_at, updated_at, finished_at

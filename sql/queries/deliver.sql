@@ -270,7 +270,8 @@ WHERE endpoint_id = @endpoint_id AND ending;
 
 -- name: SaveCircuits :exec
 -- Notes the states of circuits, for the API and for who starts anew. until is
--- in seconds from now.
+-- in seconds from now. What waits for an endpoint whose circuit has closed may go
+-- at once: all deliverers are told, those too whose circuit of it is open.
 INSERT INTO endpoint_states AS s (endpoint_id, circuit, circuit_reason, circuit_until)
 SELECT e.id, c.circuit, nullif(c.reason, ''), CASE WHEN c.circuit = 'open' THEN now() + make_interval(secs => c.wait) END
 FROM (SELECT unnest(@endpoint_ids::uuid[]) AS id, unnest(@circuits::text[]) AS circuit,
@@ -278,7 +279,8 @@ FROM (SELECT unnest(@endpoint_ids::uuid[]) AS id, unnest(@circuits::text[]) AS c
 JOIN endpoints e ON e.id = c.id
 ORDER BY e.id
 ON CONFLICT (endpoint_id) DO UPDATE
-SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until, updated_at = now();
+SET circuit = excluded.circuit, circuit_reason = excluded.circuit_reason, circuit_until = excluded.circuit_until,
+    wait_until = CASE WHEN excluded.circuit = 'closed' AND s.waits_for IS NOT NULL THEN least(s.wait_until, now()) ELSE s.wait_until END, updated_at = now();
 
 -- name: ClosedCircuits :many
 -- Which of some circuits are noted as closed: another deliverer saw a success, or

@@ -84,6 +84,11 @@ SET at = @at, done = done + @done::bigint, made = made + @made::bigint, skipped 
     updated_at = clock_timestamp()
 WHERE id = @id;
 
+-- name: PutOffReplay :exec
+-- Puts off the next batch of a running replay by pause (in seconds).
+UPDATE replays SET next_at = clock_timestamp() + make_interval(secs => @pause::float8)
+WHERE id = @id AND state = 'running';
+
 -- name: ReplayEndpoint :one
 -- The endpoint of a replay, as fan-out sees it.
 SELECT id, user_id, events, filter, created_at, is_active, (deleted_at IS NOT NULL)::boolean AS deleted

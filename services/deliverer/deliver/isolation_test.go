@@ -409,3 +409,25 @@ func TestACircuitThatTheOwnerResetIsProbedAtOnce(t *testing.T) {
 	e.Exec(`UPDATE endpoint_states SET circuit = 'closed', circuit_reason = NULL, circuit_until = NULL, wait_until = now()`) // as PATCH does
 	awaitStatus(e, d, "success")
 }
+
+// All that is new for an endpoint with parked deliveries is parked too: nobody
+// offers the gate something that it could probe the endpoint with.
+func TestACircuitThatAnotherDelivererClosedIsProbedAtOnce(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	url, _ := receiver(t, always(204))
+	ep := e.Endpoint(alice, url)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, circuit, circuit_reason, circuit_until) VALUES ($1, 'open', 'circuit_open', now() + interval '1 hour')`, ep.ID)
+	_, surveyed := record(e, e.Endpoint(alice, url))
+	e.Exec(`UPDATE deliveries SET waits_for = 'at_capacity', next_attempt_at = '9999-01-01Z'`) // which only a survey finds
+	start(e, config(e))
+	awaitStatus(e, surveyed, "success") // the next one is in ten minutes
+	_, d := record(e, ep)
+	publish(e, d)
+	e.Await("parked", `SELECT waits_for IS NOT DISTINCT FROM 'circuit_open' FROM deliveries WHERE id = $1`, d.ID)
+	err := db.New(e.DB).SaveCircuits(t.Context(), db.SaveCircuitsParams{EndpointIds: []uuid.UUID{ep.ID}, Circuits: []string{"closed"}, Reasons: []string{""}, Waits: []float64{0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitStatus(e, d, "success")
+}

@@ -128,6 +128,9 @@ var simQueries = map[string]func(*simStore, []any) [][]any{
 		for i, id := range a[0].([]uuid.UUID) {
 			if e := s.endpoint(id); e != nil {
 				e.circuit, e.circuitAt = a[1].([]string)[i], simNow().Add(seconds(a[3].([]float64)[i]))
+				if e.circuit == "closed" && e.waitsFor != "" && e.waitUntil.After(simNow()) {
+					e.waitUntil = simNow()
+				}
 			}
 		}
 		return nil

@@ -103,17 +103,39 @@ func readDocument(body []byte, mediaType string, parse func([]byte) *item) (batc
 	if mediaType == typeCE {
 		return batch, refuse("body", "must be one event; a batch is "+typeCEBatch)
 	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(trimmed, &list); err != nil {
-		return batch, refuse("body", notJSON(err))
-	}
-	if err := checkCount(len(list)); err != nil {
+	list, err := entries(trimmed)
+	if err != nil {
 		return batch, err
 	}
 	for _, one := range list {
 		batch.items = append(batch.items, parse(one))
 	}
 	return batch, nil
+}
+
+// entries reads the entries of a JSON array, and stops when they are too many:
+// MaxBytes have room for millions of them.
+func entries(text []byte) (list []json.RawMessage, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if _, err := d.Token(); err != nil {
+		return nil, refuse("body", notJSON(err))
+	}
+	for d.More() {
+		var one json.RawMessage
+		if err := d.Decode(&one); err != nil {
+			return nil, refuse("body", notJSON(err))
+		}
+		if list = append(list, one); len(list) > MaxEvents {
+			return nil, checkCount(len(list))
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, refuse("body", notJSON(err))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, refuse("body", "must be one JSON array, with nothing after it")
+	}
+	return list, checkCount(len(list))
 }
 
 // lines reads a body with an event in each line. A line that is none is that item's

@@ -38,6 +38,9 @@ const (
 	// batchTimeout bounds a transaction, and publishTimeout telling the broker.
 	batchTimeout   = 10 * time.Second
 	publishTimeout = 5 * time.Second
+	// putOff is how long a replay is left alone after a batch of it failed: the
+	// others go on meanwhile. Longer than a batch may take.
+	putOff = 15 * time.Second
 )
 
 // Config is what the step is told: nothing so far.
@@ -113,6 +116,9 @@ func (r *Replayer) Once(ctx context.Context) (done progress, err error) {
 		return err
 	})
 	if err != nil {
+		if done.found {
+			r.postpone(ctx, done.replay)
+		}
 		return progress{}, fmt.Errorf("replay: %w", err)
 	}
 	if !done.found {
@@ -127,7 +133,18 @@ func (r *Replayer) Once(ctx context.Context) (done progress, err error) {
 	return done, nil
 }
 
-// advance is the transaction of a batch.
+// postpone puts off a replay whose batch failed. It waited longest, and would
+// else be the next one again, for ever if the fault is its own.
+func (r *Replayer) postpone(ctx context.Context, row db.Replay) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	err := db.New(r.pool).PutOffReplay(ctx, db.PutOffReplayParams{ID: row.ID, Pause: putOff.Seconds()})
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn().Err(err).Stringer("replay_id", row.ID).Msg("replay not put off")
+	}
+}
+
+// advance is the transaction of a batch. With an error, done says which replay it was about, if any.
 func advance(ctx context.Context, q *db.Queries) (done progress, err error) {
 	if err := q.HoldBodies(ctx); err != nil {
 		return done, fmt.Errorf("hold bodies: %w", err)
@@ -144,7 +161,7 @@ func advance(ctx context.Context, q *db.Queries) (done progress, err error) {
 		done.batch, err = makeBatch(ctx, q, row)
 	}
 	if err != nil {
-		return progress{}, fmt.Errorf("replay %v: %w", row.ID, err)
+		return done, fmt.Errorf("replay %v: %w", row.ID, err)
 	}
 	return done, nil
 }

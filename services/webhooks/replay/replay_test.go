@@ -456,3 +456,25 @@ func TestPatternsFiltersAndBodiesThatAreGone(t *testing.T) {
 		})
 	}
 }
+
+func TestAReplayThatFailsDoesNotStandBeforeTheOthers(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	hers, his := l.endpoint(alice), l.endpoint(bob)
+	l.events(alice, viewed, *l.ago(time.Hour), 3)
+	l.events(bob, viewed, *l.ago(time.Hour), 3)
+	broken := l.ask(replays.Request{EndpointID: &hers}).ID
+	sound := l.ask(replays.Request{EndpointID: &his}).ID
+	l.Exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$`)
+	l.Exec(`CREATE TRIGGER refuse BEFORE UPDATE OF at ON replays FOR EACH ROW WHEN (OLD.id = '` + broken.String() + `') EXECUTE FUNCTION refuse()`)
+	if done, err := l.step.Once(t.Context()); err == nil || done.found {
+		t.Fatalf("%+v, %v: the batch was to fail", done, err)
+	}
+	if done, err := l.step.Once(t.Context()); err != nil || done.replay.ID != sound {
+		t.Errorf("%+v, %v: it is the other's turn", done, err)
+	}
+	l.Exec(`DROP TRIGGER refuse ON replays`)
+	l.finish()
+	l.expect(broken, 3, 3, 0)
+	l.expect(sound, 3, 3, 0)
+}
