@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/sql/db"
@@ -124,5 +125,16 @@ func (w *Worker) endPendingOf(ctx context.Context, e db.EndingEndpointsRow) erro
 	if ended > 0 {
 		w.log.Info().Stringer("endpoint_id", e.EndpointID).Int("deliveries", ended).Str("reason", reason).Msg("pending deliveries ended")
 	}
-	return w.queries.Ended(ctx, e.EndpointID)
+	// Fan-out may have parked another one meanwhile, for an endpoint that was active when it looked.
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		q := w.queries.WithTx(tx)
+		if err := q.LockWaiting(ctx, []uuid.UUID{e.EndpointID}); err != nil {
+			return err
+		}
+		last, err := q.EndDeliveries(ctx, db.EndDeliveriesParams{EndpointID: e.EndpointID, Reason: reason, MaxRows: endBatch})
+		if err != nil || len(last) == endBatch { // the rest the next time
+			return err
+		}
+		return q.Ended(ctx, e.EndpointID)
+	})
 }

@@ -87,51 +87,64 @@ func (w *Worker) refill(ctx context.Context, refills []gate.Refill) {
 	if err != nil {
 		w.log.Warn().Err(err).Int("endpoints", len(refills)).Msg("parked deliveries not fetched")
 	}
-	fetched := make(map[uuid.UUID][]*item)
 	found := make(map[uuid.UUID]int)
 	for _, row := range rows {
-		it := &item{delivery: delivery.Delivery{ID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID}}
 		found[row.EndpointID]++
+	}
+	more := make(map[uuid.UUID]bool)
+	var last db.ReleaseDeliveriesParams
+	for _, r := range refills {
+		switch {
+		case err != nil:
+		case found[r.EndpointID] == r.N:
+			more[r.EndpointID] = true
+		default:
+			last.EndpointIds, last.Limits = append(last.EndpointIds, r.EndpointID), append(last.Limits, int32(r.N))
+		}
+	}
+	rest, still := w.releaseLast(ctx, last)
+	for _, id := range still {
+		more[id] = true
+	}
+	fetched := make(map[uuid.UUID][]*item)
+	for _, row := range append(rows, rest...) {
+		it := &item{delivery: delivery.Delivery{ID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID}}
 		if isNew, _ := w.held.add(it); isNew {
 			fetched[row.EndpointID] = append(fetched[row.EndpointID], it)
 		}
 	}
-	var empty []uuid.UUID
 	now := w.now()
 	for _, r := range refills {
-		more := err == nil && found[r.EndpointID] == r.N
-		w.gate.Refilled(now, r.EndpointID, fetched[r.EndpointID], more)
-		if err == nil && !more {
-			empty = append(empty, r.EndpointID)
-		}
+		w.gate.Refilled(now, r.EndpointID, fetched[r.EndpointID], more[r.EndpointID])
 	}
-	w.clearWaiting(ctx, empty)
 }
 
-// clearWaiting notes that endpoints have nothing parked any more, so that fan-out
-// publishes their deliveries again. If it parked others meanwhile, the gate is told.
-func (w *Worker) clearWaiting(ctx context.Context, ids []uuid.UUID) {
-	if len(ids) == 0 {
-		return
+// releaseLast has the last parked deliveries of endpoints go on, and notes that
+// they have none any more, so that fan-out publishes their deliveries again: it
+// parks none meanwhile. still are those that have more than were to be released.
+func (w *Worker) releaseLast(ctx context.Context, p db.ReleaseDeliveriesParams) (rows []db.ReleaseDeliveriesRow, still []uuid.UUID) {
+	if len(p.EndpointIds) == 0 {
+		return nil, nil
 	}
-	var still []uuid.UUID
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		q := w.queries.WithTx(tx)
-		if err = q.LockWaiting(ctx, ids); err == nil {
-			if err = q.ClearWaiting(ctx, ids); err == nil {
-				still, err = q.StillWaiting(ctx, ids)
-			}
+		if err = q.LockWaiting(ctx, p.EndpointIds); err != nil {
+			return err
 		}
+		if rows, err = q.ReleaseDeliveries(ctx, p); err != nil {
+			return err
+		}
+		if err = q.ClearWaiting(ctx, p.EndpointIds); err != nil {
+			return err
+		}
+		still, err = q.StillWaiting(ctx, p.EndpointIds)
 		return err
 	})
-	if err != nil {
+	if err != nil { // what was released all the same has no message: the sweeper finds it
 		w.log.Warn().Err(err).Msg("endpoints not noted as ready")
-		return
+		return nil, nil
 	}
-	now := w.now()
-	for _, id := range still {
-		w.gate.HasParked(now, id)
-	}
+	return rows, still
 }
 
 // watch parks what the gate held for too long, notes circuits that changed, and
