@@ -95,14 +95,30 @@ func startCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	cfg := streams.Config{Replicas: 3, EventsMaxAge: 24 * time.Hour, EventsMaxBytes: 1 << 30}
-	for _, s := range []jetstream.StreamConfig{cfg.EventsStream(), cfg.DeliveriesStream()} {
-		until(t, "stream "+s.Name+" made", func(ctx context.Context) error {
-			_, err := streams.EnsureStream(ctx, c.js, s)
-			return err
-		})
+	c.ensure(cfg.EventsStream())
+	// The other one as of a deployment that had one copy: the services leave it
+	// at that, and an operator changes it.
+	one := cfg
+	one.Replicas = 1
+	c.ensure(one.DeliveriesStream())
+	if s := c.ensure(cfg.DeliveriesStream()); s.CachedInfo().Config.Replicas != 1 {
+		t.Errorf("DELIVERIES has %d copies: made with 1, and not edited", s.CachedInfo().Config.Replicas)
+	}
+	if _, err := c.js.UpdateStream(t.Context(), cfg.DeliveriesStream()); err != nil {
+		t.Fatal(err)
 	}
 	c.awaitHealth()
 	return c
+}
+
+// ensure makes a stream as a service does, as soon as the cluster lets it.
+func (c *cluster) ensure(cfg jetstream.StreamConfig) (stream jetstream.Stream) {
+	c.t.Helper()
+	until(c.t, "stream "+cfg.Name+" there", func(ctx context.Context) (err error) {
+		stream, err = streams.EnsureStream(ctx, c.js, cfg)
+		return err
+	})
+	return stream
 }
 
 // copyConfiguration copies deploy/nats-cluster and nats.conf, with other ports.
