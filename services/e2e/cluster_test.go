@@ -185,7 +185,7 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	})
 	for _, n := range c.nodes {
 		fault(n.name+" restarted", func() {
-			if !n.child.Terminate(steptest.Bound) {
+			if !n.child.Terminate(clusterBound) {
 				t.Errorf("%s did not stop when told to", n.name)
 			}
 			n.start(t)
@@ -217,7 +217,14 @@ func accountFor(t *testing.T, c *cluster, p *pipeline, acks []ack, got *receipts
 			t.Errorf("event %s was acked and is in the stream %d times, want once", a.id, n)
 		}
 	}
-	p.Await("all delivered", `SELECT count(*) = $1 FROM deliveries WHERE status = 'success'`, len(acks))
+	until(t, "all delivered", func(ctx context.Context) error {
+		var n int
+		err := p.DB.QueryRow(ctx, `SELECT count(*) FROM deliveries WHERE status = 'success'`).Scan(&n)
+		if err == nil && n != len(acks) {
+			err = fmt.Errorf("%d of %d", n, len(acks))
+		}
+		return err
+	})
 	got.mu.Lock()
 	defer got.mu.Unlock()
 	posts, lost := 0, 0
@@ -237,7 +244,7 @@ func accountFor(t *testing.T, c *cluster, p *pipeline, acks []ack, got *receipts
 // storedEvents counts what is in EVENTS by event id.
 func storedEvents(t *testing.T, js jetstream.JetStream) map[string]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), steptest.Bound)
+	ctx, cancel := context.WithTimeout(t.Context(), clusterBound)
 	defer cancel()
 	s, err := js.Stream(ctx, streams.Events)
 	if err != nil {

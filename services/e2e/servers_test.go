@@ -104,9 +104,10 @@ func startCluster(t *testing.T) *cluster {
 	if s := c.ensure(cfg.DeliveriesStream()); s.CachedInfo().Config.Replicas != 1 {
 		t.Errorf("DELIVERIES has %d copies: made with 1, and not edited", s.CachedInfo().Config.Replicas)
 	}
-	if _, err := c.js.UpdateStream(t.Context(), cfg.DeliveriesStream()); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "DELIVERIES edited", func(ctx context.Context) error {
+		_, err := c.js.UpdateStream(ctx, cfg.DeliveriesStream())
+		return err
+	})
 	c.awaitHealth()
 	return c
 }
@@ -257,10 +258,14 @@ func (n *node) health(ctx context.Context) error {
 	return nil
 }
 
+// clusterBound only turns a hang into a failure. It is longer than that of other
+// tests: there are elections in what it bounds, on a machine that may be busy.
+const clusterBound = 3 * steptest.Bound
+
 // until asks again until the answer is nil, as a cluster can't tell by itself.
 func until(t *testing.T, what string, ask func(context.Context) error) {
 	t.Helper()
-	deadline := time.Now().Add(steptest.Bound)
+	deadline := time.Now().Add(clusterBound)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -271,7 +276,7 @@ func until(t *testing.T, what string, ask func(context.Context) error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, steptest.Bound, err)
+			t.Fatalf("%s: not within %s: %v", what, clusterBound, err)
 		}
 		<-tick.C
 	}
