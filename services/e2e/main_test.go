@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asNATS) != "" {
 		runNATS()
 	}
+	if os.Getenv(asNATSServer) != "" {
+		runNATSServer()
+	}
 	os.Exit(pgtest.Main(m))
 }
 

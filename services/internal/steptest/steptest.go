@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/events"
@@ -35,11 +36,22 @@ type Env struct {
 	Serial  string // the encryption keyset, as a setting
 	Keyset  *secrets.Keyset
 	Streams streams.Config
+	connect func(user string) *nats.Conn
 }
 
 // New starts them and makes the partitions of today, and of the days beside it
 // for tests that run around midnight.
 func New(t testing.TB) *Env {
+	t.Helper()
+	b := natstest.Start(t)
+	e := On(t, func(user string) *nats.Conn { return natstest.Connect(t, b, user) })
+	e.Broker = b
+	return e
+}
+
+// On is New on a broker that is there already, and is not in Broker: connect
+// connects as a user of nats.conf.
+func On(t testing.TB, connect func(user string) *nats.Conn) *Env {
 	t.Helper()
 	serial, err := secrets.NewKeyset()
 	if err != nil {
@@ -49,7 +61,7 @@ func New(t testing.TB) *Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Env{T: t, Broker: natstest.Start(t), DB: pgtest.New(t), Serial: serial, Keyset: keyset, Streams: streams.DefaultConfig()}
+	e := &Env{T: t, connect: connect, DB: pgtest.New(t), Serial: serial, Keyset: keyset, Streams: streams.DefaultConfig()}
 	e.Streams.EventsMaxBytes = 1 << 30
 	today := time.Now().UTC()
 	if _, err := db.New(e.DB).EnsurePartitions(t.Context(), db.EnsurePartitionsParams{FromDay: today.AddDate(0, 0, -1), ToDay: today.AddDate(0, 0, 1)}); err != nil {
@@ -61,7 +73,7 @@ func New(t testing.TB) *Env {
 // Deps is what a step of a service gets, connected as that service.
 func (e *Env) Deps(service string) process.Deps {
 	e.T.Helper()
-	nc := natstest.Connect(e.T, e.Broker, service)
+	nc := e.connect(service)
 	js, err := streams.Open(nc)
 	if err != nil {
 		e.T.Fatal(err)
