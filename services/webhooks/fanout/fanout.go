@@ -25,14 +25,16 @@ import (
 	"github.com/cardwire/cardwire/services/internal/metrics"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/retention"
 	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/sql/db"
 )
 
 // Config is what fan-out is told.
 type Config struct {
-	Retention   time.Duration `env:"RETENTION" default:"720h" help:"How long events, deliveries and attempts are kept, in whole days. Older days are dropped."`
-	FanoutBatch int           `env:"FANOUT_BATCH" default:"500" help:"Most events to fan out in one transaction (1 to 2000)."`
+	Retention     time.Duration `env:"RETENTION" default:"720h" help:"How long events, deliveries and attempts are kept, in whole days. Older days are dropped."`
+	BodyRetention time.Duration `env:"BODY_RETENTION" default:"720h" help:"How long bodies of events and answers are kept, in whole days, if that is shorter than RETENTION."`
+	FanoutBatch   int           `env:"FANOUT_BATCH" default:"500" help:"Most events to fan out in one transaction (1 to 2000)."`
 
 	CheckNATSEvents bool `name:"check-nats-events" env:"CHECK_NATS_EVENTS" help:"Hold what comes over NATS to the event types too: events of undeclared types (unless UNKNOWN_EVENT_TYPES accepts them) and data that breaks its schema go to dead_events."`
 
@@ -53,22 +55,25 @@ type FanOut struct {
 	pool    *pgxpool.Pool
 	streams streams.Config
 	keeper  *partitions.Keeper
+	cleaner *retention.Cleaner
 	counts  counts
 	catalog *eventtypes.Catalog // nil: events are not held to their types
 }
 
 // New checks the settings.
 func New(cfg Config, d process.Deps) (*FanOut, error) {
-	if cfg.Retention < 24*time.Hour || cfg.Retention%(24*time.Hour) != 0 {
-		return nil, fmt.Errorf("RETENTION: must be whole days, such as 720h, not %s", cfg.Retention)
+	keep := retention.Config{Rows: cfg.Retention, Bodies: cfg.BodyRetention}
+	if err := keep.Check(); err != nil {
+		return nil, err
 	}
 	if cfg.FanoutBatch < 1 || cfg.FanoutBatch > 2000 {
 		return nil, fmt.Errorf("FANOUT_BATCH: must be 1 to 2000, not %d", cfg.FanoutBatch)
 	}
 	f := &FanOut{
 		cfg: cfg, log: d.Log, js: d.JS, pool: d.DB, streams: d.Streams,
-		counts: newCounts(d.Registerer()),
-		keeper: partitions.NewKeeper(d.DB, cfg.Retention, d.Log),
+		counts:  newCounts(d.Registerer()),
+		keeper:  partitions.NewKeeper(d.DB, cfg.Retention, d.Log),
+		cleaner: retention.New(keep, d.DB, d.Log),
 	}
 	if cfg.CheckNATSEvents {
 		var err error
@@ -80,13 +85,15 @@ func New(cfg Config, d process.Deps) (*FanOut, error) {
 	return f, nil
 }
 
-// Run fans out until ctx ends, and keeps the partitions meanwhile.
+// Run fans out until ctx ends, and meanwhile keeps the partitions and lets go of
+// what is no longer kept.
 func (f *FanOut) Run(ctx context.Context) error {
 	if err := f.ensureDeliveries(ctx); err != nil {
 		return nil // ctx has ended
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.keeper.Run(ctx) })
+	g.Go(func() error { return f.cleaner.Run(ctx) })
 	g.Go(func() error {
 		source := consume.Source{Stream: f.streams.EventsStream(), Consumer: streams.FanOutConsumer(), MaxBatch: f.cfg.FanoutBatch}
 		return consume.Batches(ctx, f.js, f.log, source, func(msgs []jetstream.Msg) { f.handle(ctx, msgs) })
