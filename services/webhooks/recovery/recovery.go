@@ -10,17 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/process"
@@ -222,14 +219,9 @@ func withBodies(ctx context.Context, q *db.Queries, ids, eventIDs []uuid.UUID) (
 func (r *Recoverer) publish(ctx context.Context, list []delivery.Delivery) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	msgs := make([]*nats.Msg, len(list))
-	for i, d := range list {
-		msgs[i] = d.AgainMsg()
+	err := delivery.PublishAgain(ctx, r.js, list)
+	if err != nil {
+		r.log.Warn().Err(err).Int("deliveries", len(list)).Msg("recovered deliveries not published: the sweeper will find them")
 	}
-	errs, ok := streams.PublishAll(ctx, r.js, msgs)
-	if !ok {
-		first := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-		r.log.Warn().Err(errs[first]).Int("deliveries", len(list)).Msg("recovered deliveries not published: the sweeper will find them")
-	}
-	return ok
+	return err == nil
 }

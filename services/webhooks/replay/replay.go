@@ -11,15 +11,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/replays"
@@ -228,19 +225,17 @@ func size(rate *int32) int {
 	return min(max(int(*rate)/batchesPerSecond, 1), maxBatch)
 }
 
-// publish tells the broker, on the lane of what is sent again: first tries have
-// another, and don't queue behind a replay. It says whether it could.
-func (r *Replayer) publish(ctx context.Context, list []replays.Made) bool {
+// publish tells the broker, and says whether it could.
+func (r *Replayer) publish(ctx context.Context, made []replays.Made) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	msgs := make([]*nats.Msg, len(list))
-	for i, d := range list {
-		msgs[i] = d.AgainMsg()
+	list := make([]delivery.Delivery, len(made))
+	for i, m := range made {
+		list[i] = m.Delivery
 	}
-	errs, ok := streams.PublishAll(ctx, r.js, msgs)
-	if !ok {
-		first := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-		r.log.Warn().Err(errs[first]).Int("deliveries", len(list)).Msg("replayed deliveries not published: the sweeper will find them")
+	err := delivery.PublishAgain(ctx, r.js, list)
+	if err != nil {
+		r.log.Warn().Err(err).Int("deliveries", len(list)).Msg("replayed deliveries not published: the sweeper will find them")
 	}
-	return ok
+	return err == nil
 }
