@@ -176,47 +176,45 @@ func (it *item) park(waiting map[uuid.UUID]bool) {
 	it.parked = before - len(it.matches)
 }
 
-// storeParams lays events and their deliveries out in columns. An event with so
-// many deliveries that they don't fit into one statement comes alone (see
-// chunks): more are those that are left.
+// storeParams lays events and their deliveries out in columns. Of an event with
+// more deliveries than fit into one statement, which comes alone (see chunks),
+// these are in more.
 func storeParams(fresh []*item) (p db.StoreEventsParams, more []db.InsertDeliveriesParams) {
+	var made db.InsertDeliveriesParams
 	waiting := make(map[uuid.UUID]bool)
 	for _, it := range fresh {
-		if len(it.matches) <= maxRows {
-			for _, id := range it.waits {
-				waiting[id] = true
-			}
-		}
 		p.Ids = append(p.Ids, it.event.ID)
 		p.UserIds = append(p.UserIds, it.event.UserID)
 		p.Types = append(p.Types, it.event.Type)
 		p.Bodies = append(p.Bodies, it.event.Body)
 		p.OccurredAts = append(p.OccurredAts, it.event.Time)
 		p.StreamSeqs = append(p.StreamSeqs, int64(it.seq))
-		for _, endpointID := range it.matches[:min(len(it.matches), maxRows)] {
-			p.DeliveryIds = append(p.DeliveryIds, delivery.ID(it.event.ID, endpointID))
-			p.EventIds = append(p.EventIds, it.event.ID)
-			p.EndpointIds = append(p.EndpointIds, endpointID)
-			p.EventTypes = append(p.EventTypes, it.event.Type)
-			p.Triggers = append(p.Triggers, it.trigger())
-		}
-		if len(it.matches) <= maxRows {
+		if len(it.matches) > maxRows {
+			for endpointIDs := range slices.Chunk(it.matches, maxRows) {
+				var part db.InsertDeliveriesParams
+				addDeliveries(&part, it, endpointIDs)
+				more = append(more, part)
+			}
 			continue
 		}
-		for rest := range slices.Chunk(it.matches[maxRows:], maxRows) {
-			var d db.InsertDeliveriesParams
-			for _, endpointID := range rest {
-				d.Ids = append(d.Ids, delivery.ID(it.event.ID, endpointID))
-				d.EventIds = append(d.EventIds, it.event.ID)
-				d.EndpointIds = append(d.EndpointIds, endpointID)
-				d.EventTypes = append(d.EventTypes, it.event.Type)
-				d.Triggers = append(d.Triggers, it.trigger())
-			}
-			more = append(more, d)
+		addDeliveries(&made, it, it.matches)
+		for _, id := range it.waits {
+			waiting[id] = true
 		}
 	}
+	p.DeliveryIds, p.EventIds, p.EndpointIds, p.EventTypes, p.Triggers = made.Ids, made.EventIds, made.EndpointIds, made.EventTypes, made.Triggers
 	p.Waiting = slices.Collect(maps.Keys(waiting))
 	return p, more
+}
+
+func addDeliveries(p *db.InsertDeliveriesParams, it *item, endpointIDs []uuid.UUID) {
+	for _, endpointID := range endpointIDs {
+		p.Ids = append(p.Ids, delivery.ID(it.event.ID, endpointID))
+		p.EventIds = append(p.EventIds, it.event.ID)
+		p.EndpointIds = append(p.EndpointIds, endpointID)
+		p.EventTypes = append(p.EventTypes, it.event.Type)
+		p.Triggers = append(p.Triggers, it.trigger())
+	}
 }
 
 // storeAll stores an event and all of its deliveries, if it is new.
