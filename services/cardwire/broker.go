@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/cardwire/kept"
 )
 
@@ -35,7 +36,7 @@ func (b brokerFlag) open(data string) (*nats.Conn, jetstream.JetStream, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the broker of NATS_URL does not answer: %w", err)
 	}
-	js, err := jetstream.New(nc)
+	js, err := streams.Open(nc)
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

@@ -21,10 +21,9 @@ import (
 
 // doctorCommand has the settings of the services that it compares with.
 type doctorCommand struct {
-	NATSURL     string `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" help:"Broker, as a user that may ask about streams and consumers: operator. Without a user, that of a cardwire dev."`
-	DatabaseURL string `env:"DATABASE_URL" help:"PostgreSQL of the services. Empty takes that of a running cardwire dev."`
-	Data        string `env:"DATA" default:".data" help:"Directory of cardwire dev."`
-	JSON        bool   `name:"json" help:"Print the findings as a JSON array."`
+	NATSURL string `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" help:"Broker, as a user that may ask about streams and consumers: operator. Without a user, that of a cardwire dev."`
+	database
+	JSON bool `name:"json" help:"Print the findings as a JSON array."`
 
 	StreamReplicas int              `env:"STREAM_REPLICAS" default:"1" help:"As the services have it."`
 	EventsMaxAge   time.Duration    `env:"EVENTS_MAX_AGE" default:"720h" help:"As the services have it."`
@@ -73,22 +72,19 @@ func (c doctorCommand) Run() error {
 // config adds what a cardwire dev keeps to what is set.
 func (c doctorCommand) config() (cfg doctor.Config, err error) {
 	cfg = doctor.Config{
-		NATSURL: c.NATSURL, DatabaseURL: c.DatabaseURL,
+		NATSURL:  c.NATSURL,
 		Streams:  streams.Config{Replicas: c.StreamReplicas, EventsMaxAge: c.EventsMaxAge, EventsMaxBytes: c.EventsMaxBytes},
 		Schedule: c.Schedule, Lease: deliver.Lease(c.AttemptTimeout), Retention: c.Retention,
 	}
-	if cfg.DatabaseURL == "" {
-		cfg.DatabaseURL, err = kept.Find(c.Data, kept.DatabaseURL)
-		if err != nil {
-			return cfg, errors.New("no database: set DATABASE_URL to that of the services, or name the directory of cardwire dev with --data")
-		}
+	if cfg.DatabaseURL, err = c.database.url(); err != nil {
+		return cfg, err
 	}
 	if cfg.Keyset, err = kept.Find(c.Data, kept.EncryptionKeyset); err != nil && !errors.Is(err, kept.ErrNone) {
 		return cfg, err
 	}
 	if u, err := url.Parse(c.NATSURL); err == nil && u.User == nil {
-		if password, err := kept.Find(c.Data, kept.BrokerPassword("operator")); err == nil {
-			cfg.NATSOptions = append(cfg.NATSOptions, nats.UserInfo("operator", password))
+		if password, err := kept.Find(c.Data, kept.BrokerPassword(operator)); err == nil {
+			cfg.NATSOptions = append(cfg.NATSOptions, nats.UserInfo(operator, password))
 		}
 	}
 	return cfg, nil

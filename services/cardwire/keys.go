@@ -48,17 +48,23 @@ type database struct {
 	Data        string `env:"DATA" default:".data" help:"Directory of cardwire dev."`
 }
 
+// url is where it is.
+func (d database) url() (string, error) {
+	if d.DatabaseURL != "" {
+		return d.DatabaseURL, nil
+	}
+	url, err := kept.Find(d.Data, kept.DatabaseURL)
+	if errors.Is(err, kept.ErrNone) {
+		return "", errors.New("no database: set DATABASE_URL to that of the services, or name the directory of cardwire dev with --data")
+	}
+	return url, err
+}
+
 // open connects. The context ends by Ctrl-C; close ends both.
 func (d database) open() (ctx context.Context, pool *pgxpool.Pool, closeAll func(), err error) {
-	url := d.DatabaseURL
-	if url == "" {
-		url, err = kept.Find(d.Data, kept.DatabaseURL)
-		if errors.Is(err, kept.ErrNone) {
-			return nil, nil, nil, errors.New("no database: set DATABASE_URL to that of the services, or name the directory of cardwire dev with --data")
-		}
-		if err != nil {
-			return nil, nil, nil, err
-		}
+	url, err := d.url()
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if pool, err = pgxpool.New(ctx, url); err != nil {
