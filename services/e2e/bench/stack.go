@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -22,7 +21,6 @@ import (
 	"github.com/cardwire/cardwire/services/e2e/internal/child"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
 // poll is the pause between two looks at something that cannot tell by itself.
@@ -133,22 +131,11 @@ func (s *stack) startOwn(ctx context.Context, failed func(error)) (map[string]st
 
 // openDatabase makes the database of this stack, a copy of the lab's.
 func (s *stack) openDatabase(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres"))
+	drop, err := s.postgres.CopyDatabase(ctx, s.database)
 	if err != nil {
-		return fmt.Errorf("connect to PostgreSQL: %w", err)
+		return err
 	}
-	defer admin.Close(context.WithoutCancel(ctx))
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database+" TEMPLATE "+pgserver.DefaultDatabase); err != nil {
-		return fmt.Errorf("create database: %w", err)
-	}
-	s.closers = append(s.closers, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), startTime)
-		defer cancel()
-		if admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres")); err == nil {
-			_, _ = admin.Exec(ctx, "DROP DATABASE "+s.database+" WITH (FORCE)")
-			_ = admin.Close(ctx)
-		}
-	})
+	s.closers = append(s.closers, drop)
 	s.pool, err = process.OpenDB(context.WithoutCancel(ctx), s.databaseURL(), "bench", nil)
 	if err != nil {
 		return err

@@ -25,7 +25,6 @@ import (
 	"github.com/cardwire/cardwire/services/internal/broker"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/secrets"
-	"github.com/cardwire/cardwire/sql/pgserver"
 )
 
 // Settings of the services: short, so that a delivery's life fits into a seed.
@@ -144,22 +143,11 @@ func (s *stack) close() {
 
 // openDatabase makes the database of this stack, a copy of the slot's.
 func (s *stack) openDatabase(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres"))
+	drop, err := s.postgres.CopyDatabase(ctx, s.database)
 	if err != nil {
-		return fmt.Errorf("connect to PostgreSQL: %w", err)
+		return err
 	}
-	defer admin.Close(context.WithoutCancel(ctx))
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+s.database+" TEMPLATE "+pgserver.DefaultDatabase); err != nil {
-		return fmt.Errorf("create database: %w", err)
-	}
-	s.closers = append(s.closers, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), startTime)
-		defer cancel()
-		if admin, err := pgx.Connect(ctx, s.postgres.DatabaseURL("postgres")); err == nil {
-			_, _ = admin.Exec(ctx, "DROP DATABASE "+s.database+" WITH (FORCE)")
-			_ = admin.Close(ctx)
-		}
-	})
+	s.closers = append(s.closers, drop)
 	direct, err := pgx.ParseConfig(s.postgres.DatabaseURL(s.database))
 	if err != nil {
 		return fmt.Errorf("read the database's URL: %w", err)
