@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/internal/clientrate"
+	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -191,16 +192,12 @@ func plainJSON(v any) ([]byte, error) {
 // pruneAnswers deletes answers that are older than 24 h, until ctx ends. Any
 // number of replicas may do so at once.
 func (a *API) pruneAnswers(ctx context.Context) {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
 	for {
 		if err := a.pruneOnce(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn().Err(err).Msg("old answers not deleted")
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, pruneEvery) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/cardwire/cardwire/services/internal/eventtypes"
 	"github.com/cardwire/cardwire/services/internal/partitions"
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/retry"
 	"github.com/cardwire/cardwire/services/internal/webjson"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -108,16 +109,12 @@ func New(cfg Config, d process.Deps) (*API, error) {
 // Run forgets names of events that are older than 24 h, until ctx ends. Requests are
 // served from d.Mux, by whoever serves that.
 func (a *API) Run(ctx context.Context) error {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
 	for {
 		if err := a.prune(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn().Err(err).Msg("old names of events not forgotten")
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, pruneEvery) != nil {
 			return nil
-		case <-tick.C:
 		}
 	}
 }
