@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -336,13 +337,47 @@ func TestADelivererKilledBetweenPOSTAndSettle(t *testing.T) {
 	}
 }
 
+// printed is what a process has printed so far.
+type printed struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// awaitPrinted waits until a process has printed something.
+func (p *pipeline) awaitPrinted(cmd *exec.Cmd, what string) {
+	p.T.Helper()
+	deadline := time.Now().Add(steptest.Bound)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if strings.Contains(cmd.Stdout.(*printed).String(), what) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.T.Fatalf("it did not print %q", what)
+		}
+	}
+}
+
 // spawnDeliverer runs this test binary as a deliverer.
 func (p *pipeline) spawnDeliverer() *exec.Cmd {
 	p.T.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), asDeliverer+"=1", "ENCRYPTION_KEYSET="+p.Serial,
 		"NATS_URL="+p.Broker.URL("deliverer"), "DATABASE_URL="+p.DB.Config().ConnString())
-	out := &strings.Builder{}
+	out := &printed{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		p.T.Fatal(err)

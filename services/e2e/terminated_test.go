@@ -22,7 +22,6 @@ func TestADelivererThatIsToldToStopUnderLoadFinishesWhatItBegan(t *testing.T) {
 	url, posts := receiver(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-stopping:
-			time.Sleep(20 * time.Millisecond) // a receiver's time: the deliverer knows by now
 		case <-r.Context().Done():
 			t.Error("a request was cut off")
 		}
@@ -43,6 +42,7 @@ func TestADelivererThatIsToldToStopUnderLoadFinishesWhatItBegan(t *testing.T) {
 	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	p.awaitPrinted(first, "stopping: finishing what is in flight")
 	close(stopping)
 	ended := make(chan error, 1)
 	go func() { ended <- first.Wait() }()
