@@ -129,12 +129,12 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 	return waiting, err
 }
 
-// late lists the successes whose lease may have run out, so that another attempt
-// may be in flight.
+// late lists the successes whose lease may have run out by the time that they are
+// written, so that another attempt may be in flight.
 func (w *Worker) late(batch []result) (p db.CloseOvertakenParams) {
 	now := w.now()
 	for _, r := range batch {
-		if r.Success && now.Sub(r.claimed) >= w.lease() {
+		if r.Success && now.Add(queryTimeout).Sub(r.claimed) >= w.lease() {
 			p.Ids = append(p.Ids, r.DeliveryID)
 		}
 	}
