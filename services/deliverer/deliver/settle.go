@@ -43,10 +43,12 @@ type result struct {
 // while one batch was settled, or in settlePause, is the next.
 func (w *Worker) settleAll(ctx context.Context, results <-chan result) {
 	var last time.Time
+	batch := make([]result, 0, settleBatch)
 	for r := range results {
-		batch := gather(append(make([]result, 0, settleBatch), r), results, settlePause-time.Since(last))
+		batch = gather(append(batch[:0], r), results, settlePause-time.Since(last))
 		last = time.Now()
 		w.settle(ctx, batch)
+		clear(batch) // lets go of the bodies
 	}
 }
 
