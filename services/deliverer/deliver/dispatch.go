@@ -64,6 +64,8 @@ func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], running *s
 		w.gate.Drop(now, it.delivery.EndpointID)
 		if err == nil {
 			w.ack(it)
+		} else {
+			it.leave()
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,6 +49,12 @@ const (
 // over are nak'ed, so that another replica gets them at once.
 func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s Source, handle func([]jetstream.Msg)) error {
 	log = log.With().Str("consumer", s.Consumer.Durable).Logger()
+	kept := newKeeper(s.Consumer.AckWait)
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var keeps sync.WaitGroup
+	keeps.Go(func() { kept.run(keeping) })
+	defer keeps.Wait()
+	defer stop()
 	for ctx.Err() == nil {
 		awaitConnection(ctx, js.Conn())
 		var consumer jetstream.Consumer
@@ -60,7 +67,7 @@ func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s 
 		if err != nil {
 			break
 		}
-		if err := read(ctx, consumer, s, handle); err != nil && ctx.Err() == nil {
+		if err := read(ctx, consumer, s, kept, handle); err != nil && ctx.Err() == nil {
 			log.Warn().Err(err).Msg("reading interrupted")
 			_ = retry.Sleep(ctx, retry.Jitter(time.Second))
 		}
@@ -76,7 +83,7 @@ func awaitConnection(ctx context.Context, nc *nats.Conn) {
 }
 
 // read hands batches over until ctx ends or the consumer stops answering.
-func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle func([]jetstream.Msg)) error {
+func read(ctx context.Context, consumer jetstream.Consumer, s Source, kept *keeper, handle func([]jetstream.Msg)) error {
 	it, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(s.MaxBatch, maxFetch), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("open consumer: %w", err)
@@ -90,6 +97,10 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 			m, err := it.Next()
 			switch {
 			case err == nil:
+				m, isNew := kept.keep(m)
+				if !isNew {
+					continue
+				}
 				_ = held.Acquire(context.Background(), size(m)) // whoever takes it from incoming releases it
 				incoming <- m
 			case errors.Is(err, jetstream.ErrNoHeartbeat):
