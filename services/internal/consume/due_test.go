@@ -17,10 +17,10 @@ func fetched(t *testing.T) jetstream.Msg {
 	if _, err := streams.EnsureStream(t.Context(), js, streams.DefaultConfig().DeliveriesStream()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Publish(t.Context(), "deliveries.first.x", nil); err != nil {
+	if _, err := js.Publish(t.Context(), "deliveries.again.x", nil); err != nil {
 		t.Fatal(err)
 	}
-	c, err := streams.EnsureConsumer(t.Context(), js, streams.Deliveries, streams.LaneConsumer(streams.First, streams.AllFirst))
+	c, err := streams.EnsureConsumer(t.Context(), js, streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,14 +31,14 @@ func read(t *testing.T, bodies ...string) *reading {
 	b := natstest.Start(t)
 	js := natstest.JetStream(t, b, "deliverer")
 	r := &reading{t: t, js: js, source: consume.Source{
-		Stream: streams.DefaultConfig().DeliveriesStream(), Consumer: streams.LaneConsumer(streams.First, streams.AllFirst), MaxBatch: 10,
+		Stream: streams.DefaultConfig().DeliveriesStream(), Consumer: streams.LaneConsumer(streams.Again, streams.AllAgain), MaxBatch: 10,
 	}}
 	r.source.Consumer.AckWait = 2 * time.Second
 	if _, err := streams.EnsureStream(t.Context(), js, r.source.Stream); err != nil {
 		t.Fatal(err)
 	}
 	for _, body := range bodies {
-		if _, err := js.Publish(t.Context(), "deliveries.first.x", []byte(body)); err != nil {
+		if _, err := js.Publish(t.Context(), "deliveries.again.x", []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 	}
