@@ -2,7 +2,9 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,6 +20,15 @@ const publishWindow = 1_000
 // and after 4,000 of them refuses to publish anything. No caller waits longer.
 const forgetAfter = 10 * time.Second
 
+// AnswerWithin is how long the broker may be silent before a message is
+// published once more, under the same id: the leader of the stream is gone with
+// it, and the next one is elected meanwhile. The second time it may take twice
+// as long, and so on. Shorter, and a broker that is slow gets more to do.
+const AnswerWithin = time.Second
+
+// errUnanswered stands for an answer that was not waited for any longer.
+var errUnanswered = errors.New("no answer")
+
 // Open is JetStream over nc, fit for PublishAll.
 func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(forgetAfter))
@@ -30,20 +41,42 @@ func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 // PublishAll publishes messages in order, about a thousand per round trip, and
 // waits until the stream has stored them or ctx ends. errs[i] is nil if it
 // stored msgs[i]; otherwise it may have stored it all the same. ok says that
-// all are nil.
+// all are nil. Those that the broker does not answer (AnswerWithin) are published
+// again, so each should have an id, and may then be behind later ones.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (errs []error, ok bool) {
-	return publishAll(ctx, js, msgs, func(int, *jetstream.PubAck) {})
+	errs, ok = publishAll(ctx, js, msgs, AnswerWithin, func(int, *jetstream.PubAck) {})
+	for within := 2 * AnswerWithin; !ok; within *= 2 {
+		var silent []*nats.Msg
+		var at []int
+		for i, err := range errs {
+			if errors.Is(err, errUnanswered) {
+				silent, at = append(silent, msgs[i]), append(at, i)
+			}
+		}
+		if len(silent) == 0 {
+			break
+		}
+		again, all := publishAll(ctx, js, silent, within, func(int, *jetstream.PubAck) {})
+		for j, err := range again {
+			errs[at[j]] = err
+		}
+		ok = all && !slices.ContainsFunc(errs, func(err error) bool { return err != nil })
+	}
+	return errs, ok
 }
 
 // PublishAcks is PublishAll for whoever wants to know where in the stream each
 // message is, and whether it was there before: acks[i] is not nil if errs[i] is.
+// It publishes nothing twice.
 func PublishAcks(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (acks []*jetstream.PubAck, errs []error) {
 	acks = make([]*jetstream.PubAck, len(msgs))
-	errs, _ = publishAll(ctx, js, msgs, func(i int, ack *jetstream.PubAck) { acks[i] = ack })
+	errs, _ = publishAll(ctx, js, msgs, forgetAfter, func(i int, ack *jetstream.PubAck) { acks[i] = ack })
 	return acks, errs
 }
 
-func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
+// publishAll publishes each message once. Once the broker was silent for within,
+// what it has not answered by then is errUnanswered.
+func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, within time.Duration, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
 	errs = make([]error, len(msgs))
 	futures := make([]jetstream.PubAckFuture, min(len(msgs), publishWindow))
 	ok = true
@@ -56,11 +89,15 @@ func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, a
 			// The client's own retries are off: whoever calls decides.
 			futures[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
 		}
+		patience := within // for each answer, until one does not come
 		for i := range window {
 			if errs[start+i] == nil {
 				var ack *jetstream.PubAck
-				if ack, errs[start+i] = await(ctx, futures[i]); ack != nil {
+				if ack, errs[start+i] = await(ctx, futures[i], patience); ack != nil {
 					acked(start+i, ack)
+				}
+				if errors.Is(errs[start+i], errUnanswered) {
+					patience = 0
 				}
 			}
 			ok = ok && errs[start+i] == nil
@@ -69,7 +106,17 @@ func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, a
 	return errs, ok
 }
 
-func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
+// await waits for an answer; one that is there is taken however short the patience.
+func await(ctx context.Context, future jetstream.PubAckFuture, patience time.Duration) (*jetstream.PubAck, error) {
+	select {
+	case ack := <-future.Ok():
+		return ack, nil
+	case err := <-future.Err():
+		return nil, err
+	default:
+	}
+	over := time.NewTimer(patience)
+	defer over.Stop()
 	select {
 	case ack := <-future.Ok():
 		return ack, nil
@@ -77,5 +124,7 @@ func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAc
 		return nil, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-over.C:
+		return nil, errUnanswered
 	}
 }
