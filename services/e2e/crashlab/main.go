@@ -26,7 +26,7 @@ type config struct {
 	Events    int           `default:"900" help:"Events of a seed; each makes three to four deliveries."`
 	Parallel  int           `default:"4" help:"Seeds run side by side, each with a PostgreSQL and a broker of its own. Most of a seed is waiting for leases and ack waits."`
 	Fault     faultName     `help:"Do only this fault: a part of its name."`
-	Quiet     time.Duration `default:"2m" help:"How long all may take to be done once the faults have ended: the ack wait of fan-out (30s), a lease, and a circuit that was opened a few times. What is not is a violation."`
+	Quiet     time.Duration `default:"2m" help:"How long all may take to be done once the faults have ended: an ack wait, a lease, and a circuit that was opened a few times. What is not is a violation."`
 	Long      bool          `help:"A broker that is down for long is so for 3 minutes, not seconds."`
 	Keep      bool          `help:"Keep the files of all seeds, not of those alone that failed."`
 	Sabotage  bool          `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`

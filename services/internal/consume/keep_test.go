@@ -2,6 +2,8 @@ package consume_test
 
 import (
 	"context"
+	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/broker"
 	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/natstest"
 )
@@ -24,11 +27,21 @@ type reading struct {
 	source consume.Source
 }
 
-// read begins a reading of messages with the given bodies, of a consumer with a
-// short ack wait.
+// read is a reading of messages with the given bodies.
 func read(t *testing.T, bodies ...string) *reading {
 	t.Helper()
-	b := natstest.Start(t)
+	r := on(t, natstest.Start(t))
+	for _, body := range bodies {
+		if _, err := r.js.Publish(t.Context(), "deliveries.again.x", []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// on is a reading of a broker, of a consumer with a short ack wait.
+func on(t *testing.T, b *broker.Broker) *reading {
+	t.Helper()
 	js := natstest.JetStream(t, b, "deliverer")
 	r := &reading{t: t, js: js, source: consume.Source{
 		Stream: streams.DefaultConfig().DeliveriesStream(), Consumer: streams.LaneConsumer(streams.Again, streams.AllAgain), MaxBatch: 10,
@@ -37,16 +50,11 @@ func read(t *testing.T, bodies ...string) *reading {
 	if _, err := streams.EnsureStream(t.Context(), js, r.source.Stream); err != nil {
 		t.Fatal(err)
 	}
-	for _, body := range bodies {
-		if _, err := js.Publish(t.Context(), "deliveries.again.x", []byte(body)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return r
 }
 
-// with runs a reader until done is closed or the test ends.
-func (r *reading) with(done <-chan struct{}, handle func(jetstream.Msg)) {
+// begin runs a reader until stop is called or the test ends.
+func (r *reading) begin(handle func(jetstream.Msg)) (stop func()) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -60,12 +68,9 @@ func (r *reading) with(done <-chan struct{}, handle func(jetstream.Msg)) {
 			r.t.Error(err)
 		}
 	})
-	r.t.Cleanup(func() { cancel(); running.Wait() })
-	select {
-	case <-done:
-	case <-time.After(bound):
-		r.t.Fatal("what must happen did not")
-	}
+	stop = func() { cancel(); running.Wait() }
+	r.t.Cleanup(stop)
+	return stop
 }
 
 func TestWhatIsWorkedOnDoesNotComeAgainAndWhatIsLeftDoes(t *testing.T) {
@@ -75,7 +80,7 @@ func TestWhatIsWorkedOnDoesNotComeAgainAndWhatIsLeftDoes(t *testing.T) {
 	count := make(map[string]int)
 	var held jetstream.Msg
 	done := make(chan struct{})
-	r.with(done, func(m jetstream.Msg) {
+	r.begin(func(m jetstream.Msg) {
 		mu.Lock()
 		defer mu.Unlock()
 		count[string(m.Data())]++
@@ -91,6 +96,7 @@ func TestWhatIsWorkedOnDoesNotComeAgainAndWhatIsLeftDoes(t *testing.T) {
 			close(done)
 		}
 	})
+	await(t, done)
 	mu.Lock()
 	defer mu.Unlock()
 	if count["worked on"] != 1 {
@@ -114,7 +120,7 @@ func TestAConsumerOfAnOlderVersionGetsTheAckWaitOfThisOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	r.with(done, func(m jetstream.Msg) {
+	r.begin(func(m jetstream.Msg) {
 		if meta, err := m.Metadata(); err != nil || meta.NumDelivered != 2 {
 			t.Errorf("handed out as %+v, %v; want for the second time", meta, err)
 		}
@@ -123,4 +129,53 @@ func TestAConsumerOfAnOlderVersionGetsTheAckWaitOfThisOne(t *testing.T) {
 		}
 		close(done)
 	})
+	await(t, done)
+}
+
+func TestABrokerThatLostItsStoreIsReadAsSoonAsItIsBack(t *testing.T) {
+	t.Parallel()
+	b := natstest.Start(t)
+	_, port, err := net.SplitHostPort(b.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := on(t, b)
+	publish := func(js jetstream.JetStream) error {
+		_, err := js.Publish(t.Context(), "deliveries.again.x", nil)
+		return err
+	}
+	if err := publish(r.js); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{}, 10)
+	stop := r.begin(func(m jetstream.Msg) {
+		if err := m.Ack(); err != nil {
+			t.Error(err)
+		}
+		read <- struct{}{}
+	})
+	await(t, read)
+	b.Stop()
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js := natstest.JetStream(t, natstest.StartIn(t, t.TempDir(), n), "deliverer")
+	for publish(js) != nil { // until the reader has made the stream
+		if t.Context().Err() != nil {
+			return
+		}
+	}
+	await(t, read)
+	stop() // before the broker
+}
+
+// await turns a hang into a failure.
+func await(t *testing.T, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(bound):
+		t.Fatal("what must happen did not")
+	}
 }
