@@ -47,8 +47,8 @@ func (p *Publisher) Publish(ctx context.Context, e Event) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	for within := streams.AnswerWithin; ; within *= 2 {
-		answered, cancel := context.WithTimeout(ctx, within)
+	for {
+		answered, cancel := context.WithTimeout(ctx, streams.AnswerWithin)
 		_, err := p.js.PublishMsg(answered, e.Msg())
 		silent := answered.Err() != nil && ctx.Err() == nil
 		cancel()

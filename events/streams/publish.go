@@ -17,13 +17,15 @@ const publishWindow = 1_000
 
 // forgetAfter is when the client forgets a publish that the broker has not
 // answered, as when the leader of a stream changes. By default it never does,
-// and after 4,000 of them refuses to publish anything. No caller waits longer.
-const forgetAfter = 10 * time.Second
+// and after 4,000 of them refuses to publish anything: more than PublishAll
+// leaves unanswered in this time. PublishAcks waits no longer.
+const forgetAfter = 5 * time.Second
 
 // AnswerWithin is how long the broker may be silent before a message is
 // published once more, under the same id: the leader of the stream is gone with
-// it, and the next one is elected meanwhile. The second time it may take twice
-// as long, and so on. Shorter, and a broker that is slow gets more to do.
+// it, and the next one is elected meanwhile, which takes 4 to 9 s. Longer, and
+// publishing goes on so much later; shorter, and a broker that is slow gets more
+// to do.
 const AnswerWithin = time.Second
 
 // errUnanswered stands for an answer that was not waited for any longer.
@@ -45,7 +47,7 @@ func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 // again, so each should have an id, and may then be behind later ones.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (errs []error, ok bool) {
 	errs, ok = publishAll(ctx, js, msgs, AnswerWithin, func(int, *jetstream.PubAck) {})
-	for within := 2 * AnswerWithin; !ok; within *= 2 {
+	for !ok {
 		var silent []*nats.Msg
 		var at []int
 		for i, err := range errs {
@@ -56,7 +58,7 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (
 		if len(silent) == 0 {
 			break
 		}
-		again, all := publishAll(ctx, js, silent, within, func(int, *jetstream.PubAck) {})
+		again, all := publishAll(ctx, js, silent, 2*AnswerWithin, func(int, *jetstream.PubAck) {})
 		for j, err := range again {
 			errs[at[j]] = err
 		}
