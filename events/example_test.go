@@ -131,12 +131,13 @@ func ExampleInvalidError() {
 	var broken *events.InvalidError
 	if errors.As(err, &broken) {
 		fmt.Println("field:", broken.Field)
-		fmt.Println("rule:", broken.Rule)
+		rule, _, _ := strings.Cut(broken.Rule, ", not ") // how long it is depends on the time in it
+		fmt.Println("rule:", rule)
 	}
 	fmt.Println("too large:", errors.Is(err, events.ErrTooLarge), "publish again:", errors.Is(err, events.ErrNotAccepted))
 	// Output:
 	// field: body
-	// rule: must be at most 262144 bytes, not 307283
+	// rule: must be at most 262144 bytes
 	// too large: true publish again: false
 }
 
