@@ -38,7 +38,7 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 func (p *Publisher) Conn() *nats.Conn { return p.js.Conn() }
 
 // Publish returns once the stream has stored the event, or ctx ends. If the
-// broker does not answer within a second, as when the leader of the stream is
+// broker does not answer within half a second, as when the leader of the stream is
 // gone, it publishes the event again under its id. Errors
 // are [ErrInvalid] (never publish it again; [ErrTooLarge] is one of them) or
 // [ErrNotAccepted] (publish it again with the same id). A repeat is accepted and

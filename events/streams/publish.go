@@ -25,8 +25,8 @@ const forgetAfter = 5 * time.Second
 // published once more, under the same id: the leader of the stream is gone with
 // it, and the next one is elected meanwhile, which takes 4 to 9 s. Longer, and
 // publishing goes on so much later; shorter, and a broker that is slow gets more
-// to do.
-const AnswerWithin = time.Second
+// to do. Of many messages it is the time without any answer, and longer.
+const AnswerWithin = 500 * time.Millisecond
 
 // errUnanswered stands for an answer that was not waited for any longer.
 var errUnanswered = errors.New("no answer")
@@ -46,7 +46,7 @@ func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 // all are nil. Those that the broker does not answer (AnswerWithin) are published
 // again, so each should have an id, and may then be behind later ones.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (errs []error, ok bool) {
-	errs, ok = publishAll(ctx, js, msgs, AnswerWithin, func(int, *jetstream.PubAck) {})
+	errs, ok = publishAll(ctx, js, msgs, 2*AnswerWithin, func(int, *jetstream.PubAck) {})
 	for !ok {
 		var silent []*nats.Msg
 		var at []int
@@ -58,7 +58,7 @@ func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (
 		if len(silent) == 0 {
 			break
 		}
-		again, all := publishAll(ctx, js, silent, 2*AnswerWithin, func(int, *jetstream.PubAck) {})
+		again, all := publishAll(ctx, js, silent, 4*AnswerWithin, func(int, *jetstream.PubAck) {})
 		for j, err := range again {
 			errs[at[j]] = err
 		}

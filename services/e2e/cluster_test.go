@@ -131,9 +131,9 @@ func (l *load) pauses(since time.Time) (all, one time.Duration) {
 	return all, one
 }
 
-// Three servers as deploy/nats-cluster has them, and R3 streams. One is cut off by
-// SIGSTOP: its connections stay and nothing comes over them, as when a machine
-// loses its network, but for what it says to its own clients meanwhile.
+// Three servers as deploy/nats-cluster has them, and R3 streams. One is frozen by
+// SIGSTOP, for the others and for its clients; one is cut off from the others and goes
+// on talking to its clients. In both cases connections stay, and nothing comes over them.
 func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
@@ -173,16 +173,10 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 		l.await(t, 50, nil)
 		n.start(t)
 	})
-	fault("leader cut off", func() { cutOff(t, l, c.leader()) })
-	fault("follower cut off", func() {
-		leader := c.leader()
-		for _, n := range c.nodes {
-			if n != leader {
-				cutOff(t, l, n)
-				return
-			}
-		}
-	})
+	fault("leader frozen", func() { freeze(t, l, c.leader()) })
+	fault("follower frozen", func() { freeze(t, l, c.follower()) })
+	fault("leader cut off", func() { cutOff(t, c, l, c.leader()) })
+	fault("follower cut off", func() { cutOff(t, c, l, c.follower()) })
 	for _, n := range c.nodes {
 		fault(n.name+" restarted", func() {
 			if !n.child.Terminate(clusterBound) {
@@ -195,9 +189,16 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	accountFor(t, c, p, l.acks, got)
 }
 
-// cutOff cuts a server off from the others and its clients, until the others have
-// gone on without it.
-func cutOff(t *testing.T, l *load, n *node) {
+// cutOff cuts a server off from the others, until these have gone on without it.
+func cutOff(t *testing.T, c *cluster, l *load, n *node) {
+	t.Helper()
+	c.isolate(n, true)
+	defer c.isolate(n, false)
+	l.await(t, 100, n)
+}
+
+// freeze stops a server until the others have gone on without it.
+func freeze(t *testing.T, l *load, n *node) {
 	t.Helper()
 	n.child.Signal(syscall.SIGSTOP)
 	defer n.child.Signal(syscall.SIGCONT)
