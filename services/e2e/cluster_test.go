@@ -110,6 +110,25 @@ func (l *load) await(t *testing.T, n int, cutOff *node) {
 	})
 }
 
+// spread has each publisher on a server of its own again.
+func (l *load) spread(c *cluster) {
+	c.t.Helper()
+	for i, nc := range l.conns {
+		until(c.t, fmt.Sprintf("publisher %d on its server", i), func(context.Context) error {
+			name := nc.ConnectedServerName()
+			if name == c.nodes[i].name {
+				return nil
+			}
+			if name != "" { // on to the next
+				if err := nc.ForceReconnect(); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("it is on %q", name)
+		})
+	}
+}
+
 // pauses are the longest time since a fault without an ack for anybody, and
 // for whoever had the longest.
 func (l *load) pauses(since time.Time) (all, one time.Duration) {
@@ -160,6 +179,7 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	})
 	l.await(t, 50, nil)
 	fault := func(name string, do func()) {
+		l.spread(c)
 		begin := time.Now()
 		do()
 		c.awaitHealth()
