@@ -66,9 +66,9 @@ const (
 	// its way is when a broker is killed. With a second or two to start and to
 	// connect again, what was lost thus is there again within 10 s (measured:
 	// docs/recovery.md). It does not bound how long work may take: readers say at half of
-	// it what they still hold (services/internal/consume). Shorter, and whoever
-	// stands still for a moment on a busy machine gets more of its messages
-	// twice, which costs work and changes nothing.
+	// it what they still hold (services/internal/consume), and at full load nothing
+	// comes twice (measured). Shorter, and whoever stands still for a moment on a
+	// busy machine gets its messages twice, which costs work and changes nothing.
 	AckWait = 5 * time.Second
 
 	// FanOutMaxPending bounds what all fan-out replicas hold at once: a few
