@@ -37,7 +37,9 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 // Conn is the connection that it publishes over.
 func (p *Publisher) Conn() *nats.Conn { return p.js.Conn() }
 
-// Publish returns once the stream has stored the event, or ctx ends. Errors
+// Publish returns once the stream has stored the event, or ctx ends. If the
+// broker does not answer within half a second, as when the leader of the stream is
+// gone, it publishes the event again under its id. Errors
 // are [ErrInvalid] (never publish it again; [ErrTooLarge] is one of them) or
 // [ErrNotAccepted] (publish it again with the same id). A repeat is accepted and
 // changes nothing.
@@ -45,10 +47,18 @@ func (p *Publisher) Publish(ctx context.Context, e Event) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	if _, err := p.js.PublishMsg(ctx, e.Msg()); err != nil {
-		return notAccepted(e, err)
+	for {
+		answered, cancel := context.WithTimeout(ctx, streams.AnswerWithin)
+		_, err := p.js.PublishMsg(answered, e.Msg())
+		silent := answered.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if !silent {
+			return notAccepted(e, err)
+		}
 	}
-	return nil
 }
 
 // PublishBatch publishes many events, about a thousand per round trip. errs[i] is what

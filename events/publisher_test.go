@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,5 +211,55 @@ func TestPublishAllEndsWithItsContext(t *testing.T) {
 		if errs, ok := streams.PublishAll(ctx, js, msgs); ok || !errors.Is(errs[999], context.DeadlineExceeded) {
 			t.Errorf("last of the errors: %v", errs[999])
 		}
+	}
+}
+
+// The first publish goes to somebody who does not answer, as to a leader of the
+// stream that is gone; the one who does comes meanwhile.
+func TestWhatTheBrokerDoesNotAnswerIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		publish func(context.Context, *events.Publisher, events.Event) error
+	}{
+		{"one event", func(ctx context.Context, p *events.Publisher, e events.Event) error { return p.Publish(ctx, e) }},
+		{"a batch", func(ctx context.Context, p *events.Publisher, e events.Event) error {
+			errs, _ := p.PublishBatch(ctx, []events.Event{e})
+			return errs[0]
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p, js, _ := start(t)
+			if err := js.DeleteStream(t.Context(), streams.Events); err != nil {
+				t.Fatal(err)
+			}
+			published := make(chan struct{})
+			first := sync.OnceFunc(func() { close(published) })
+			if _, err := p.Conn().Subscribe(streams.AllEvents, func(*nats.Msg) { first() }); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Conn().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			e, err := events.New(alice, events.CardViewed, struct{}{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- tt.publish(t.Context(), p, e) }()
+			<-published
+			cfg := streams.DefaultConfig()
+			cfg.EventsMaxBytes = 10 << 20
+			if _, err := streams.EnsureStream(t.Context(), js, cfg.EventsStream()); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("not accepted: %v", err)
+			}
+			if n := stored(t, js); n != 1 {
+				t.Errorf("%d messages stored, want 1", n)
+			}
+		})
 	}
 }

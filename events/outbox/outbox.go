@@ -39,8 +39,8 @@ const (
 	// relayTimeout bounds one batch, and with it how long rows stay locked.
 	relayTimeout = 10 * time.Second
 	// maxPause bounds the pause while the database is away or the stream takes
-	// nothing. A broker that is back is noticed at once.
-	maxPause = 5 * time.Second
+	// nothing, as while its leader is elected. A broker that is back is noticed at once.
+	maxPause = 2 * time.Second
 )
 
 // DB is a transaction or a pool of pgx.

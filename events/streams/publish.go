@@ -2,7 +2,9 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,8 +17,19 @@ const publishWindow = 1_000
 
 // forgetAfter is when the client forgets a publish that the broker has not
 // answered, as when the leader of a stream changes. By default it never does,
-// and after 4,000 of them refuses to publish anything. No caller waits longer.
-const forgetAfter = 10 * time.Second
+// and after 4,000 of them refuses to publish anything: more than PublishAll
+// leaves unanswered in this time. PublishAcks waits no longer.
+const forgetAfter = 5 * time.Second
+
+// AnswerWithin is how long the broker may be silent before a message is
+// published once more, under the same id: the leader of the stream is gone with
+// it, and the next one is elected meanwhile, which takes 4 to 9 s. Longer, and
+// publishing goes on so much later; shorter, and a broker that is slow gets more
+// to do. Of many messages it is the time without any answer, and longer.
+const AnswerWithin = 500 * time.Millisecond
+
+// errUnanswered stands for an answer that was not waited for any longer.
+var errUnanswered = errors.New("no answer")
 
 // Open is JetStream over nc, fit for PublishAll.
 func Open(nc *nats.Conn) (jetstream.JetStream, error) {
@@ -30,20 +43,42 @@ func Open(nc *nats.Conn) (jetstream.JetStream, error) {
 // PublishAll publishes messages in order, about a thousand per round trip, and
 // waits until the stream has stored them or ctx ends. errs[i] is nil if it
 // stored msgs[i]; otherwise it may have stored it all the same. ok says that
-// all are nil.
+// all are nil. Those that the broker does not answer (AnswerWithin) are published
+// again, so each should have an id, and may then be behind later ones.
 func PublishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (errs []error, ok bool) {
-	return publishAll(ctx, js, msgs, func(int, *jetstream.PubAck) {})
+	errs, ok = publishAll(ctx, js, msgs, 2*AnswerWithin, func(int, *jetstream.PubAck) {})
+	for !ok {
+		var silent []*nats.Msg
+		var at []int
+		for i, err := range errs {
+			if errors.Is(err, errUnanswered) {
+				silent, at = append(silent, msgs[i]), append(at, i)
+			}
+		}
+		if len(silent) == 0 {
+			break
+		}
+		again, all := publishAll(ctx, js, silent, 4*AnswerWithin, func(int, *jetstream.PubAck) {})
+		for j, err := range again {
+			errs[at[j]] = err
+		}
+		ok = all && !slices.ContainsFunc(errs, func(err error) bool { return err != nil })
+	}
+	return errs, ok
 }
 
 // PublishAcks is PublishAll for whoever wants to know where in the stream each
 // message is, and whether it was there before: acks[i] is not nil if errs[i] is.
+// It publishes nothing twice.
 func PublishAcks(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) (acks []*jetstream.PubAck, errs []error) {
 	acks = make([]*jetstream.PubAck, len(msgs))
-	errs, _ = publishAll(ctx, js, msgs, func(i int, ack *jetstream.PubAck) { acks[i] = ack })
+	errs, _ = publishAll(ctx, js, msgs, forgetAfter, func(i int, ack *jetstream.PubAck) { acks[i] = ack })
 	return acks, errs
 }
 
-func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
+// publishAll publishes each message once. Once the broker was silent for within,
+// what it has not answered by then is errUnanswered.
+func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, within time.Duration, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
 	errs = make([]error, len(msgs))
 	futures := make([]jetstream.PubAckFuture, min(len(msgs), publishWindow))
 	ok = true
@@ -56,11 +91,15 @@ func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, a
 			// The client's own retries are off: whoever calls decides.
 			futures[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
 		}
+		patience := within // for each answer, until one does not come
 		for i := range window {
 			if errs[start+i] == nil {
 				var ack *jetstream.PubAck
-				if ack, errs[start+i] = await(ctx, futures[i]); ack != nil {
+				if ack, errs[start+i] = await(ctx, futures[i], patience); ack != nil {
 					acked(start+i, ack)
+				}
+				if errors.Is(errs[start+i], errUnanswered) {
+					patience = 0
 				}
 			}
 			ok = ok && errs[start+i] == nil
@@ -69,7 +108,17 @@ func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, a
 	return errs, ok
 }
 
-func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
+// await waits for an answer; one that is there is taken however short the patience.
+func await(ctx context.Context, future jetstream.PubAckFuture, patience time.Duration) (*jetstream.PubAck, error) {
+	select {
+	case ack := <-future.Ok():
+		return ack, nil
+	case err := <-future.Err():
+		return nil, err
+	default:
+	}
+	over := time.NewTimer(patience)
+	defer over.Stop()
 	select {
 	case ack := <-future.Ok():
 		return ack, nil
@@ -77,5 +126,7 @@ func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAc
 		return nil, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-over.C:
+		return nil, errUnanswered
 	}
 }

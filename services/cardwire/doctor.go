@@ -29,7 +29,6 @@ type doctorCommand struct {
 	EventsMaxAge   time.Duration    `env:"EVENTS_MAX_AGE" default:"720h" help:"As the services have it."`
 	EventsMaxBytes int64            `env:"EVENTS_MAX_BYTES" default:"10737418240" help:"As the services have it."`
 	Retention      time.Duration    `env:"RETENTION" default:"720h" help:"As webhooks has it."`
-	AttemptTimeout time.Duration    `env:"ATTEMPT_TIMEOUT" default:"10s" help:"As the deliverer has it."`
 	Schedule       deliver.Schedule `env:"RETRY_SCHEDULE" default:"30s,5m,30m" help:"As the deliverer has it."`
 }
 
@@ -74,7 +73,7 @@ func (c doctorCommand) config() (cfg doctor.Config, err error) {
 	cfg = doctor.Config{
 		NATSURL:  c.NATSURL,
 		Streams:  streams.Config{Replicas: c.StreamReplicas, EventsMaxAge: c.EventsMaxAge, EventsMaxBytes: c.EventsMaxBytes},
-		Schedule: c.Schedule, Lease: deliver.Lease(c.AttemptTimeout), Retention: c.Retention,
+		Schedule: c.Schedule, Retention: c.Retention,
 	}
 	if cfg.DatabaseURL, err = c.database.url(); err != nil {
 		return cfg, err

@@ -110,6 +110,25 @@ func (l *load) await(t *testing.T, n int, cutOff *node) {
 	})
 }
 
+// spread has each publisher on a server of its own again.
+func (l *load) spread(c *cluster) {
+	c.t.Helper()
+	for i, nc := range l.conns {
+		until(c.t, fmt.Sprintf("publisher %d on its server", i), func(context.Context) error {
+			name := nc.ConnectedServerName()
+			if name == c.nodes[i].name {
+				return nil
+			}
+			if name != "" { // on to the next
+				if err := nc.ForceReconnect(); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("it is on %q", name)
+		})
+	}
+}
+
 // pauses are the longest time since a fault without an ack for anybody, and
 // for whoever had the longest.
 func (l *load) pauses(since time.Time) (all, one time.Duration) {
@@ -131,9 +150,9 @@ func (l *load) pauses(since time.Time) (all, one time.Duration) {
 	return all, one
 }
 
-// Three servers as deploy/nats-cluster has them, and R3 streams. One is cut off by
-// SIGSTOP: its connections stay and nothing comes over them, as when a machine
-// loses its network, but for what it says to its own clients meanwhile.
+// Three servers as deploy/nats-cluster has them, and R3 streams. One is frozen by
+// SIGSTOP, for the others and for its clients; one is cut off from the others and goes
+// on talking to its clients. In both cases connections stay, and nothing comes over them.
 func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
@@ -160,6 +179,7 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	})
 	l.await(t, 50, nil)
 	fault := func(name string, do func()) {
+		l.spread(c)
 		begin := time.Now()
 		do()
 		c.awaitHealth()
@@ -173,16 +193,10 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 		l.await(t, 50, nil)
 		n.start(t)
 	})
-	fault("leader cut off", func() { cutOff(t, l, c.leader()) })
-	fault("follower cut off", func() {
-		leader := c.leader()
-		for _, n := range c.nodes {
-			if n != leader {
-				cutOff(t, l, n)
-				return
-			}
-		}
-	})
+	fault("leader frozen", func() { freeze(t, l, c.leader()) })
+	fault("follower frozen", func() { freeze(t, l, c.follower()) })
+	fault("leader cut off", func() { cutOff(t, c, l, c.leader()) })
+	fault("follower cut off", func() { cutOff(t, c, l, c.follower()) })
 	for _, n := range c.nodes {
 		fault(n.name+" restarted", func() {
 			if !n.child.Terminate(clusterBound) {
@@ -195,9 +209,16 @@ func TestAClusterOfThreeLosesNoEvent(t *testing.T) {
 	accountFor(t, c, p, l.acks, got)
 }
 
-// cutOff cuts a server off from the others and its clients, until the others have
-// gone on without it.
-func cutOff(t *testing.T, l *load, n *node) {
+// cutOff cuts a server off from the others, until these have gone on without it.
+func cutOff(t *testing.T, c *cluster, l *load, n *node) {
+	t.Helper()
+	c.isolate(n, true)
+	defer c.isolate(n, false)
+	l.await(t, 100, n)
+}
+
+// freeze stops a server until the others have gone on without it.
+func freeze(t *testing.T, l *load, n *node) {
 	t.Helper()
 	n.child.Signal(syscall.SIGSTOP)
 	defer n.child.Signal(syscall.SIGCONT)

@@ -55,6 +55,7 @@ func runNATSServer() {
 type cluster struct {
 	t     *testing.T
 	nodes [3]*node
+	wires [3][3]*wire         // from and to each
 	js    jetstream.JetStream // as operator
 }
 
@@ -72,21 +73,24 @@ func startCluster(t *testing.T) *cluster {
 	c := &cluster{t: t}
 	top := t.TempDir()
 	var ports []string // as in the files, then as here
-	var routes []string
-	for i := range c.nodes {
+	for to := range c.nodes {
 		client, route, monitor := freeAddress(t), freeAddress(t), freeAddress(t)
-		ports = append(ports, fmt.Sprintf("127.0.0.1:422%d", i+2), client, fmt.Sprintf("127.0.0.1:622%d", i+2), route, fmt.Sprintf("127.0.0.1:822%d", i+2), monitor)
-		routes = append(routes, "nats-route://cluster:secret@"+route)
-		c.nodes[i] = &node{name: fmt.Sprintf("n%d", i+1), client: client, monitor: monitor, dir: top}
+		ports = append(ports, fmt.Sprintf("127.0.0.1:422%d", to+2), client, fmt.Sprintf("127.0.0.1:822%d", to+2), monitor)
+		// What servers tell each other of a third leads nowhere: each goes over its wires.
+		ports = append(ports, fmt.Sprintf(`listen: "127.0.0.1:622%d"`, to+2), fmt.Sprintf("listen: %q\n  advertise: %q", route, nowhere))
+		for from := range c.nodes {
+			c.wires[from][to] = newWire(t, route)
+		}
+		c.nodes[to] = &node{name: fmt.Sprintf("n%d", to+1), client: client, monitor: monitor, dir: top}
 	}
 	copyConfiguration(t, top, strings.NewReplacer(ports...))
-	env := append(os.Environ(), asNATSServer+"=1", "NATS_CLUSTER_PASSWORD=secret", "NATS_CLUSTER_ROUTES=["+strings.Join(routes, ", ")+"]")
+	env := append(os.Environ(), asNATSServer+"=1", "NATS_CLUSTER_PASSWORD=secret")
 	for _, user := range broker.Users {
 		env = append(env, "NATS_"+strings.ToUpper(user)+"_PASSWORD="+user)
 	}
-	for _, n := range c.nodes {
+	for i, n := range c.nodes {
 		n.conf = filepath.Join(top, "deploy", "nats-cluster", n.name+".conf")
-		n.env = append(env[:len(env):len(env)], "NATS_STORE_DIR="+filepath.Join(top, "store-"+n.name))
+		n.env = append(env[:len(env):len(env)], "NATS_STORE_DIR="+filepath.Join(top, "store-"+n.name), "NATS_CLUSTER_ROUTES="+c.routes(i))
 		n.start(t)
 		t.Cleanup(func() { n.child.Stop() })
 	}
@@ -112,6 +116,31 @@ func startCluster(t *testing.T) *cluster {
 	})
 	c.awaitHealth()
 	return c
+}
+
+// nowhere is an address at which nobody listens.
+const nowhere = "127.0.0.1:1"
+
+// routes are those of a server to the others, over its wires.
+func (c *cluster) routes(from int) string {
+	var routes []string
+	for to, w := range c.wires[from] {
+		if to != from {
+			routes = append(routes, "nats-route://cluster:secret@"+w.address)
+		}
+	}
+	return "[" + strings.Join(routes, ", ") + "]"
+}
+
+// isolate cuts a server off from the others, or ends that. Its clients stay.
+func (c *cluster) isolate(n *node, cut bool) {
+	for i := range c.nodes {
+		for j := range c.nodes {
+			if c.nodes[i] == n || c.nodes[j] == n {
+				c.wires[i][j].set(cut)
+			}
+		}
+	}
 }
 
 // ensure makes a stream as a service does, as soon as the cluster lets it.
@@ -214,6 +243,18 @@ func (c *cluster) leader() *node {
 		return errors.New("it has none")
 	})
 	return leader
+}
+
+// follower is one that does not lead EVENTS.
+func (c *cluster) follower() *node {
+	c.t.Helper()
+	leader := c.leader()
+	for _, n := range c.nodes {
+		if n != leader {
+			return n
+		}
+	}
+	panic("there is one server")
 }
 
 // awaitHealth waits until all servers say that they are well, and each stream

@@ -46,7 +46,7 @@ func (r *report) broker(ctx context.Context, cfg Config) {
 	}
 	r.stream(ctx, js, cfg.Streams.EventsStream(), streams.FanOutConsumer(), streams.CardViewsConsumer())
 	deliveries := []jetstream.ConsumerConfig{
-		streams.LaneConsumer(streams.First, streams.AllFirst, cfg.Lease), streams.LaneConsumer(streams.Again, streams.AllAgain, cfg.Lease),
+		streams.LaneConsumer(streams.First, streams.AllFirst), streams.LaneConsumer(streams.Again, streams.AllAgain),
 	}
 	seen := make(map[time.Duration]bool)
 	for _, step := range cfg.Schedule {

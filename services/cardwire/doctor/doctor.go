@@ -40,7 +40,6 @@ type Config struct {
 
 	Streams   streams.Config
 	Schedule  []time.Duration
-	Lease     time.Duration // of an attempt, which is the lanes' ack wait
 	Retention time.Duration
 }
 

@@ -27,7 +27,7 @@ func deployment(t *testing.T) (*steptest.Env, doctor.Config, jetstream.JetStream
 	e := steptest.New(t)
 	cfg := doctor.Config{
 		NATSURL: e.Broker.URL("operator"), DatabaseURL: e.DB.Config().ConnString(), Keyset: e.Serial, Streams: e.Streams,
-		Schedule: []time.Duration{30 * time.Second, 5 * time.Minute}, Lease: 20 * time.Second, Retention: 30 * 24 * time.Hour,
+		Schedule: []time.Duration{30 * time.Second, 5 * time.Minute}, Retention: 30 * 24 * time.Hour,
 	}
 	js := e.Deps("operator").JS
 	for _, s := range []jetstream.StreamConfig{e.Streams.EventsStream(), e.Streams.DeliveriesStream()} {
@@ -41,8 +41,8 @@ func deployment(t *testing.T) (*steptest.Env, doctor.Config, jetstream.JetStream
 	}{
 		{streams.Events, streams.FanOutConsumer()},
 		{streams.Events, streams.CardViewsConsumer()},
-		{streams.Deliveries, streams.LaneConsumer(streams.First, streams.AllFirst, cfg.Lease)},
-		{streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain, cfg.Lease)},
+		{streams.Deliveries, streams.LaneConsumer(streams.First, streams.AllFirst)},
+		{streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain)},
 		{streams.Deliveries, streams.WaitLineConsumer(cfg.Schedule[0])},
 		{streams.Deliveries, streams.WaitLineConsumer(cfg.Schedule[1])},
 	} {
@@ -90,10 +90,14 @@ func TestEachFaultOfADeploymentIsFound(t *testing.T) {
 	e.Exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type, next_attempt_at) VALUES ($1, $1, $1, 'a', now() - interval '1 h')`, uuid.Must(uuid.NewV7()))
 	gone := "attempts_p" + time.Now().UTC().AddDate(0, 0, 1).Format("20060102")
 	e.Exec(`DROP TABLE ` + gone)
+	older := streams.LaneConsumer(streams.First, streams.AllFirst)
+	older.AckWait = 20 * time.Second
+	if _, err := streams.EnsureConsumer(t.Context(), js, streams.Deliveries, older); err != nil {
+		t.Fatal(err)
+	}
 	cfg.Keyset = other
 	cfg.Retention = 5 * time.Minute
 	cfg.Streams.EventsMaxAge = 2 * time.Hour
-	cfg.Lease = 25 * time.Second
 	findings := doctor.Examine(t.Context(), cfg)
 	for _, tt := range []struct {
 		name, check string
@@ -102,7 +106,7 @@ func TestEachFaultOfADeploymentIsFound(t *testing.T) {
 	}{
 		{"a consumer is gone", "consumer card-views of EVENTS", doctor.Fail, "does not exist"},
 		{"a stream has another age", "stream EVENTS", doctor.Warn, "max age is 720h0m0s, should be 2h0m0s"},
-		{"a lane has the ack wait of another timeout", "consumer first of DELIVERIES", doctor.Warn, "ack wait is 20s, should be 25s"},
+		{"a lane has the ack wait of an older version", "consumer first of DELIVERIES", doctor.Warn, "ack wait is 20s, should be 5s"},
 		{"secrets are sealed by another keyset", "encryption keyset", doctor.Fail, "1 of 1 secrets don't open"},
 		{"a partition of the coming days is missing", "partitions", doctor.Fail, gone},
 		{"a delivery is due for an hour", "deliveries", doctor.Warn, "1h0m"},

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/cardwire/cardwire/services/internal/consume"
 	"github.com/cardwire/cardwire/services/internal/delivery"
 	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/sql/db"
@@ -46,6 +47,13 @@ type item struct {
 func (w *Worker) ack(it *item) {
 	if it.msg != nil {
 		w.sent(it.msg.Ack())
+	}
+}
+
+// leave leaves the item's message, if it has one, to its ack wait.
+func (it *item) leave() {
+	if it.msg != nil {
+		consume.Leave(it.msg)
 	}
 }
 

@@ -159,10 +159,7 @@ func Session() map[string]string {
 }
 
 // lease is how long a claim holds.
-func (w *Worker) lease() time.Duration { return Lease(w.cfg.AttemptTimeout) }
-
-// Lease is how long a claim holds, which is also the ack wait of the lanes.
-func Lease(attemptTimeout time.Duration) time.Duration { return attemptTimeout + leaseMargin }
+func (w *Worker) lease() time.Duration { return w.cfg.AttemptTimeout + leaseMargin }
 
 // Run delivers until ctx ends; then it claims nothing more, lets the attempts
 // in flight finish and settles them.
@@ -180,7 +177,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		name, filter string
 		gate         int
 	}{{streams.First, streams.AllFirst, gate.First}, {streams.Again, streams.AllAgain, gate.Again}} {
-		source := w.source(streams.LaneConsumer(lane.name, lane.filter, w.lease()), laneBatch)
+		source := w.source(streams.LaneConsumer(lane.name, lane.filter), laneBatch)
 		g.Go(func() error {
 			return w.batches(ctx, w.js, w.log, source, func(msgs []jetstream.Msg) { w.take(ctx, msgs, lane.gate) })
 		})

@@ -72,6 +72,8 @@ func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], begin func
 		w.gate.Drop(now, it.delivery.EndpointID)
 		if err == nil {
 			w.ack(it)
+		} else {
+			it.leave()
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/consume"
 )
 
 // release takes messages of a delay line: what is due goes to the lane Again,
@@ -42,7 +43,8 @@ func (w *Worker) release(ctx context.Context, msgs []jetstream.Msg) {
 	for i, m := range due {
 		if errs[i] != nil {
 			w.log.Warn().Err(errs[i]).Msg("due retry not published; it comes again")
-			continue // after its ack wait
+			consume.Leave(m)
+			continue
 		}
 		w.sent(m.Ack())
 	}

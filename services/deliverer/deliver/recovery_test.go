@@ -125,7 +125,7 @@ func TestTheSweeperGoesOnAtOnceWhileThereIsMore(t *testing.T) {
 	if _, err := streams.EnsureStream(t.Context(), deps.JS, e.Streams.DeliveriesStream()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := streams.EnsureConsumer(t.Context(), deps.JS, streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain, time.Minute)); err != nil {
+	if _, err := streams.EnsureConsumer(t.Context(), deps.JS, streams.Deliveries, streams.LaneConsumer(streams.Again, streams.AllAgain)); err != nil {
 		t.Fatal(err)
 	}
 	s, err := sweep.New(sweep.Config{SweepInterval: 10 * time.Second, SweepGrace: time.Second}, deps)

@@ -50,8 +50,7 @@ const (
 	// hangsAfter is when an endpoint with attempts in flight, none of which has
 	// ended, no longer counts as one that answers.
 	hangsAfter = 2 * time.Second
-	// parkAfter is how long a delivery is held before it is parked: well within
-	// the ack wait of its message, as parking takes a moment too.
+	// parkAfter is how long a delivery is held before it is parked.
 	parkAfter = 5 * time.Second
 	// capacityWait is when those that are parked for want of capacity are looked
 	// at again, if nobody has before.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/e2e/crashlab/check"
 )
 
@@ -26,15 +27,15 @@ type point struct {
 	without string        // a process that could take the work off the one to be killed, and does not run meanwhile
 }
 
-// Below a lease, and below fan-out's ack wait.
+// Below a lease, and below the ack wait, by what a kill and a start take.
 const (
 	leaseRound = lease - 3*time.Second
-	ackRound   = 20 * time.Second
+	ackRound   = streams.AckWait - 3*time.Second
 )
 
 // points are those of the table of faults.
 var points = []point{
-	{name: "views accepted", process: viewsName, via: viaPage, round: ackRound},
+	{name: "views accepted", process: viewsName, via: viaPage, round: leaseRound},
 	{name: "relay published", process: viewsName, via: viaOutbox, round: ackRound, calm: true, without: webhooksName},
 	{name: "fanout received", process: webhooksName, via: viaStream, round: ackRound},
 	{name: "fanout stored", process: webhooksName, via: viaStream, round: ackRound},

@@ -80,6 +80,8 @@ func repeatBy(c config) string {
 		cmd += " --sabotage"
 	case c.Failpoint != "":
 		cmd = fmt.Sprintf("go run ./services/e2e/crashlab --failpoint %q --kills %d", c.Failpoint, c.Kills)
+	case c.Recovery:
+		cmd = fmt.Sprintf("go run ./services/e2e/crashlab --recovery --times %d --outage %s --parallel %d", c.Times, c.Outage, c.Parallel)
 	}
 	if c.Long {
 		cmd += " --long"

@@ -205,6 +205,24 @@ func (r *run) fault(ctx context.Context, f fault, rnd *rand.Rand) error {
 // acceptedEvents writes down what the views service's log says of each view, and
 // returns all events that were accepted.
 func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
+	pages, err := r.pagesAccepted()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pages {
+		r.published.Write(p)
+	}
+	lines, err := check.ReadJournal[check.Published](r.journal("published"))
+	for _, l := range lines {
+		if l.State == check.Accepted {
+			accepted = append(accepted, l.EventID)
+		}
+	}
+	return accepted, err
+}
+
+// pagesAccepted is what the views service's logs say of each view.
+func (r *run) pagesAccepted() (pages []check.Published, err error) {
 	logs, err := filepath.Glob(filepath.Join(r.dir, viewsName+"-*.log"))
 	if err != nil {
 		return nil, err
@@ -234,16 +252,10 @@ func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
 			default:
 				continue
 			}
-			r.published.Write(p)
+			pages = append(pages, p)
 		}
 	}
-	lines, err := check.ReadJournal[check.Published](r.journal("published"))
-	for _, l := range lines {
-		if l.State == check.Accepted {
-			accepted = append(accepted, l.EventID)
-		}
-	}
-	return accepted, err
+	return pages, nil
 }
 
 // judge has the checker judge the run.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,6 +38,9 @@ const (
 	// maxHeld bounds what was fetched and not yet handed over, in bytes: two
 	// fetches. Messages are counted by MaxBatch, which would be 125 MiB of the largest.
 	maxHeld = 2 * maxFetch
+	// lookTimeout bounds the look whether a consumer is still there. What it does
+	// not find out the heartbeats tell.
+	lookTimeout = 3 * time.Second
 	// connectionPoll is how often a reader looks whether the broker is back.
 	connectionPoll = 50 * time.Millisecond
 )
@@ -48,6 +52,12 @@ const (
 // over are nak'ed, so that another replica gets them at once.
 func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s Source, handle func([]jetstream.Msg)) error {
 	log = log.With().Str("consumer", s.Consumer.Durable).Logger()
+	kept := newKeeper(s.Consumer.AckWait)
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var keeps sync.WaitGroup
+	keeps.Go(func() { kept.run(keeping) })
+	defer keeps.Wait()
+	defer stop()
 	for ctx.Err() == nil {
 		awaitConnection(ctx, js.Conn())
 		var consumer jetstream.Consumer
@@ -60,7 +70,7 @@ func Batches(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, s 
 		if err != nil {
 			break
 		}
-		if err := read(ctx, consumer, s, handle); err != nil && ctx.Err() == nil {
+		if err := read(ctx, js.Conn(), consumer, s, kept, handle); err != nil && ctx.Err() == nil {
 			log.Warn().Err(err).Msg("reading interrupted")
 			_ = retry.Sleep(ctx, retry.Jitter(time.Second))
 		}
@@ -76,11 +86,12 @@ func awaitConnection(ctx context.Context, nc *nats.Conn) {
 }
 
 // read hands batches over until ctx ends or the consumer stops answering.
-func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle func([]jetstream.Msg)) error {
+func read(ctx context.Context, nc *nats.Conn, consumer jetstream.Consumer, s Source, kept *keeper, handle func([]jetstream.Msg)) error {
 	it, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(s.MaxBatch, maxFetch), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("open consumer: %w", err)
 	}
+	defer lookAfter(ctx, nc, consumer, it.Stop)()
 	incoming := make(chan jetstream.Msg, s.MaxBatch)
 	held := semaphore.NewWeighted(maxHeld)
 	failed := make(chan error, 1)
@@ -90,6 +101,10 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 			m, err := it.Next()
 			switch {
 			case err == nil:
+				m, isNew := kept.keep(m)
+				if !isNew {
+					continue
+				}
 				_ = held.Acquire(context.Background(), size(m)) // whoever takes it from incoming releases it
 				incoming <- m
 			case errors.Is(err, jetstream.ErrNoHeartbeat):
@@ -115,6 +130,40 @@ func read(ctx context.Context, consumer jetstream.Consumer, s Source, handle fun
 		_ = m.Nak()
 	}
 	return <-failed
+}
+
+// lookAfter has gone called if the consumer is not there any more, or another one
+// in its place, when the broker is connected again: one that has lost its store
+// would be noticed by its silence, after two heartbeats. stop ends that.
+func lookAfter(ctx context.Context, nc *nats.Conn, consumer jetstream.Consumer, gone func()) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	connected := nc.StatusChanged(nats.CONNECTED)
+	made := consumer.CachedInfo().Created
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case _, ok := <-connected:
+				if !ok { // closed for good
+					return
+				}
+			}
+			look, cancel := context.WithTimeout(ctx, lookTimeout)
+			info, err := consumer.Info(look)
+			cancel()
+			if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !info.Created.Equal(made) {
+				gone()
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		looking.Wait()
+		nc.RemoveStatusListener(connected)
+	}
 }
 
 // size is what a message counts for, at most all that may be held.

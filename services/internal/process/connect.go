@@ -17,7 +17,11 @@ import (
 
 // Connection settings, against defaults that lose or hide work.
 const (
-	natsPing      = 10 * time.Second // with 2 unanswered, a silent broker is noticed in 30 s, not 6 min
+	// With 2 pings unanswered, a silent broker is given up after 7.5 to 10 s, not
+	// after 6 min: then the others of a cluster are tried. Longer, and writes
+	// resume later; shorter, and a broker that stands still for a moment loses
+	// its clients.
+	natsPing      = 2500 * time.Millisecond
 	natsPingsOut  = 2
 	natsReconnect = 500 * time.Millisecond // pause between tries, ±; a restart of the broker takes about a second
 	natsTimeout   = 3 * time.Second        // to connect, and to hand over what is left when closing

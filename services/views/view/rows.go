@@ -83,8 +83,8 @@ func (v *View) writeRows(ctx context.Context, msgs []jetstream.Msg) {
 //
 // While the database is away it waits here, with the messages in hand, rather
 // than nak them: hundreds of delayed naks hold up the broker's redelivery
-// timer (measured), and with the messages in hand nothing more is fetched. Past
-// the ack wait the broker may hand them to another replica too, which changes nothing:
+// timer (measured), and with the messages in hand nothing more is fetched. Should
+// the broker hand them to another replica too, that changes nothing:
 // a known event is no second row. If ctx ends first they go back at once.
 //
 // Rows that the database refuses for what they say, which nothing above should

@@ -9,7 +9,7 @@ import (
 
 // silentFor is how long views go straight to the outbox after a publish that
 // the broker did not answer in time, and how often one of them tries whether it
-// does again. The client notices a silent broker by its pings, after 30 s; until
+// does again. The client notices a silent broker by its pings, after up to 10 s; until
 // then each page would wait for PUBLISH_TIMEOUT.
 const silentFor = time.Second
 

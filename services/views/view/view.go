@@ -43,8 +43,8 @@ const (
 	// millisecond; the rest is for a busy pool.
 	outboxTimeout = 500 * time.Millisecond
 
-	// writeTimeout bounds one insert of view rows, a few ms for a full batch. Well
-	// within the ack wait, so that a try that hangs is followed by another.
+	// writeTimeout bounds one insert of view rows, a few ms for a full batch: a
+	// try that hangs is followed by another.
 	writeTimeout = 5 * time.Second
 
 	// maxRows is the most rows written in one insert: PostgreSQL takes some

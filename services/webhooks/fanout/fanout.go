@@ -108,8 +108,7 @@ func (f *FanOut) ensureDeliveries(ctx context.Context) error {
 	})
 }
 
-// handle takes a batch through. While the database is away it waits; meanwhile
-// the broker may hand the messages out again, which changes nothing. If ctx
+// handle takes a batch through. While the database is away it waits. If ctx
 // ends first, the messages stay for whoever comes next.
 func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 	items := make([]*item, 0, len(msgs))
@@ -142,7 +141,6 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 	if err != nil {
 		return // ctx has ended
 	}
-	extended := time.Now()
 	for from, to := range chunks(items, m.match) {
 		err := retry.Until(ctx, f.log, "PostgreSQL to take a batch of events", func(context.Context) error {
 			return f.store(work, items[from:to])
@@ -157,18 +155,6 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 			f.finish(it, kept[from+i], done)
 			it.matches = nil
 		}
-		if time.Since(extended) > streams.FanOutAckWait/3 {
-			f.extend(kept[to:])
-			extended = time.Now()
-		}
-	}
-}
-
-// extend tells the broker that messages are still being worked on: many events
-// with many endpoints take longer than the ack wait.
-func (f *FanOut) extend(msgs []jetstream.Msg) {
-	for _, m := range msgs {
-		f.check(m.InProgress())
 	}
 }
 
@@ -222,6 +208,7 @@ func (f *FanOut) finish(it *item, m jetstream.Msg, published bool) {
 		return
 	}
 	if !published {
+		consume.Leave(m)
 		return
 	}
 	f.check(m.Ack())

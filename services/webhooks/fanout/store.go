@@ -24,7 +24,7 @@ const (
 	maxRows = 5_000
 	// maxBodies bounds the bodies of a transaction, in bytes: what takes longer than storeTimeout would be tried for ever.
 	maxBodies = 8 << 20
-	// storeTimeout bounds a transaction, well within FanOutAckWait.
+	// storeTimeout bounds a transaction: a try that hangs is followed by another.
 	storeTimeout = 10 * time.Second
 )
 
