@@ -23,6 +23,9 @@ const (
 	coolDown = late + 2*time.Second
 	// spare is how much longer than asked a recovery is waited for.
 	spare = time.Minute
+	// apart is how long one after the other stacks begin whose fault is long, so that
+	// each recovers while the others wait.
+	apart = 10 * time.Second
 	// lightly is how many events are published per second where many stacks share the machine.
 	lightly = 10
 	// steadily is how many where they don't.

@@ -33,6 +33,9 @@ func (l *lab) repeat(ctx context.Context, res *recovered) error {
 	errs := make([]error, min(parallel, l.cfg.Times))
 	for i := range errs {
 		slots.Go(func() {
+			if res.parallel > 0 && sleep(ctx, time.Duration(i)*apart) != nil {
+				return
+			}
 			s, err := l.openSlot(ctx)
 			if err != nil {
 				errs[i] = err
@@ -71,7 +74,7 @@ func (s *slot) breakOnce(ctx context.Context, res *recovered, turn int) (measure
 	measured = err == nil
 	switch {
 	case err != nil || len(came.Violations) > 0:
-		for _, v := range came.Violations {
+		for _, v := range came.Violations[:min(len(came.Violations), shown)] {
 			err = errors.Join(err, fmt.Errorf("%s: %s", v.Invariant, v.Text))
 		}
 		err = fmt.Errorf("%s, time %d: %w (kept: %s)", res.name, turn+1, err, r.dir)
