@@ -29,6 +29,7 @@ type config struct {
 	Long      bool          `help:"A broker that is down for long is so for 3 minutes, not seconds."`
 	Keep      bool          `help:"Keep the files of all seeds, not of those alone that failed."`
 	Sabotage  bool          `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`
+	Only      string        `help:"Of the sabotages do this one alone."`
 	Failpoint string        `help:"Kill a service exactly at this place, again and again; 'all' is each of them in turn."`
 	Kills     int           `default:"100" help:"How often to kill at a fail-point."`
 	Table     string        `help:"File to write the table of sabotages or fail-points to."`
