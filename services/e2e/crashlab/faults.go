@@ -36,6 +36,7 @@ func faults(long bool) (all []fault) {
 	all = append(all,
 		fault{deliverer1 + " stopped past its lease", []string{deliverer1}, true, stopped(deliverer1, lease+time.Second)},
 		fault{"broker down for long", []string{brokerName}, false, brokerDown(long)},
+		fault{"broker's disk full", []string{brokerName}, false, diskFull},
 		fault{"broker's store wiped", []string{viewsName, webhooksName, brokerName}, false, wiped},
 		fault{"stream DELIVERIES deleted", []string{brokerName}, false, deleteDeliveries},
 		fault{"stream EVENTS deleted", []string{viewsName, webhooksName, brokerName}, false, deleteEvents},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +56,7 @@ func (n faultName) find(table []fault) fault {
 
 // Validate says what is wrong with the flag. It is called by the flag parser.
 func (n faultName) Validate() error {
-	if n.find(faults(false)).name == "" {
+	if n.find(slices.Concat(faults(false), changes())).name == "" {
 		return fmt.Errorf("--fault: there is none with %q in its name", string(n))
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,7 @@ const (
 )
 
 // rules are what the checker is told of the settings.
-var rules = check.Rules{Steps: retrySteps, Lease: lease, Slack: 2 * time.Second}
+var rules = check.Rules{Steps: retrySteps, Lease: lease, Slack: 2 * time.Second, Settle: settleTime, Publish: 6 * time.Second}
 
 // A run is a seed being run.
 type run struct {
@@ -40,6 +41,9 @@ type run struct {
 	published *check.Journal
 	received  *check.Journal
 	faulted   *check.Journal
+	changed   *check.Journal
+	api       *api
+	begun     time.Time
 }
 
 // A result is what came of a seed.
@@ -113,7 +117,7 @@ func (r *run) openJournals() (err error) {
 	for _, j := range []struct {
 		journal **check.Journal
 		name    string
-	}{{&r.published, "published"}, {&r.received, "received"}, {&r.faulted, "faults"}} {
+	}{{&r.published, "published"}, {&r.received, "received"}, {&r.faulted, "faults"}, {&r.changed, "changes"}} {
 		if *j.journal, err = check.OpenJournal(r.journal(j.name)); err != nil {
 			return err
 		}
@@ -158,12 +162,7 @@ func (r *run) load(ctx context.Context, rnd *rand.Rand) (names []string, wrong [
 	}
 	var mu sync.Mutex
 	var work sync.WaitGroup
-	table := faults(r.stack.cfg.Long)
-	for range 1 + rnd.IntN(maxFaults) {
-		f := table[rnd.IntN(len(table))]
-		if only := r.stack.cfg.Fault; only != "" {
-			f = only.find(table)
-		}
+	for _, f := range drawn(rnd, r.stack.cfg) {
 		at := time.Duration(rnd.Int64N(int64(length)))
 		own := rand.New(rand.NewPCG(rnd.Uint64(), 2))
 		work.Go(func() {
@@ -187,6 +186,25 @@ func (r *run) load(ctx context.Context, rnd *rand.Rand) (names []string, wrong [
 		t.healed.Store(true)
 	}
 	return names, wrong
+}
+
+// drawn are the faults of a seed, and in two of three what users do meanwhile.
+func drawn(rnd *rand.Rand, cfg config) (list []fault) {
+	table, users := faults(cfg.Long), changes()
+	for range 1 + rnd.IntN(maxFaults) {
+		f := table[rnd.IntN(len(table))]
+		if cfg.Fault != "" {
+			f = cfg.Fault.find(slices.Concat(table, users))
+		}
+		list = append(list, f)
+	}
+	if n := rnd.IntN(len(users) + 1); n < len(users) {
+		list = append(list, users[n])
+	}
+	if n := rnd.IntN(len(users) + 2); n < len(users) {
+		list = append(list, users[n])
+	}
+	return list
 }
 
 // fault does a fault, while no other is done to the same parts, and writes it down.
@@ -248,17 +266,18 @@ func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
 
 // judge has the checker judge the run.
 func (r *run) judge(ctx context.Context, res *result, wrong []error) error {
-	err := errors.Join(r.published.Close(), r.received.Close(), r.faulted.Close())
+	err := errors.Join(r.published.Close(), r.received.Close(), r.faulted.Close(), r.changed.Close())
 	conn, err2 := r.stack.connectDirectly(ctx)
 	if err = errors.Join(err, err2); err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
 	var rec check.Record
-	var errs [4]error
+	var errs [5]error
 	rec.Published, errs[0] = check.ReadJournal[check.Published](r.journal("published"))
 	rec.Received, errs[1] = check.ReadJournal[check.Received](r.journal("received"))
 	rec.Faults, errs[2] = check.ReadJournal[check.Fault](r.journal("faults"))
+	rec.Changes, errs[4] = check.ReadJournal[check.Change](r.journal("changes"))
 	rec.Rows, errs[3] = check.ReadRows(ctx, conn)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -278,7 +297,7 @@ func (r *run) judge(ctx context.Context, res *result, wrong []error) error {
 
 // keepRows writes the tables, and what is wrong, beside the journals and logs.
 func (r *run) keepRows(ctx context.Context, conn *pgx.Conn, violations []check.Violation) error {
-	for _, table := range strings.Fields("events deliveries attempts endpoints endpoint_states outbox dead_events") {
+	for _, table := range strings.Fields("events deliveries attempts endpoints endpoint_states outbox dead_events replays") {
 		f, err := os.Create(filepath.Join(r.dir, "table-"+table+".ndjson"))
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ func (c *checker) of(endpoint uuid.UUID, kind string) (Change, bool) {
 func (c *checker) due(e Event, ep Endpoint) bool {
 	if created, ok := c.of(ep.ID, Created); ok {
 		at, known := c.begun[e.ID]
-		if created.State != Accepted || !known || !created.Answered.Before(at.Add(-c.rules.Publish)) {
+		if created.State != Accepted || !known || !created.Answered.Before(at) {
 			return false
 		}
 	}
@@ -36,7 +36,7 @@ func (c *checker) due(e Event, ep Endpoint) bool {
 func (c *checker) goneBefore(e Event, ep Endpoint) bool {
 	deleted, ok := c.of(ep.ID, Deleted)
 	at, known := c.begun[e.ID]
-	return ok && known && deleted.State == Accepted && deleted.Answered.Before(at.Add(-c.rules.Publish))
+	return ok && known && deleted.State == Accepted && deleted.Answered.Before(at)
 }
 
 // rotatedBefore lists the further secrets that each POST of a pair must be signed

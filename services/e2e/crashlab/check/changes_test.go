@@ -70,6 +70,12 @@ func TestTheCheckerKnowsWhatTheAPISaid(t *testing.T) {
 			f.create(-time.Second, 0, Accepted)
 			f.delivered(102)
 		}, "", ""},
+		{"an endpoint was made while a page was asked for, whose view has none", func(f *forged) {
+			f.create(-3*time.Second, -3*time.Second, Accepted)
+			for i := range f.Published {
+				f.Published[i].Via = "page, stream"
+			}
+		}, "", ""},
 		{"nobody knows whether an endpoint was made, and it has nothing", func(f *forged) {
 			f.create(-time.Minute, -time.Minute, Unknown)
 		}, "", ""},

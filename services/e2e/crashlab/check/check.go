@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,8 +19,8 @@ type Rules struct {
 	// Settle is how long the deliverer may try to write a result before it gives
 	// up that try, as its contract says.
 	Settle time.Duration
-	// Publish is how long before the first line of an event in the publisher's journal it
-	// may have been published: a page's view is written down when it is accepted.
+	// Publish is how long before it was accepted a page's event may have been
+	// published. Of others the journal says when they were about to be.
 	Publish time.Duration
 }
 
@@ -142,8 +143,12 @@ func (c *checker) index() {
 		slices.SortStableFunc(list, func(a, b Received) int { return a.At.Compare(b.At) })
 	}
 	for _, p := range c.rec.Published {
-		if at, ok := c.begun[p.EventID]; !ok || p.At.Before(at) {
-			c.begun[p.EventID] = p.At
+		begun := p.At
+		if strings.HasPrefix(p.Via, "page") {
+			begun = begun.Add(-c.rules.Publish)
+		}
+		if at, ok := c.begun[p.EventID]; !ok || begun.Before(at) {
+			c.begun[p.EventID] = begun
 		}
 		if known, ok := c.published[p.EventID]; ok {
 			if known.State == Accepted {

@@ -33,7 +33,7 @@ type Published struct {
 	Via      string    `json:"via"` // stream, outbox or page
 	State    string    `json:"state"`
 	BodyHash string    `json:"body,omitempty"` // SHA-256 in hex; empty if the publisher does not know the body
-	At       time.Time `json:"at"`
+	At       time.Time `json:"at"`             // of a page: when its event was accepted
 }
 
 // A Received is a line of the receiver's journal: a POST, written before its answer.
