@@ -40,9 +40,9 @@ func (d disk) close() {
 	}
 }
 
-// diskFull fills the broker's disk and keeps it full for a while. A nats-server
-// whose disk was full has turned JetStream off and does not turn it on again:
-// as its supervisor would, the lab then starts it anew.
+// diskFull fills the broker's disk and keeps it full for a while. A nats-server that
+// could not write to a stream takes nothing more for it, however much space there
+// is, until it is started anew: as its supervisor would, the lab does that.
 func diskFull(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
 	if !s.disk.mounted {
 		return fmt.Errorf("%w: no right to mount a small disk", errSkipped)
