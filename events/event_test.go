@@ -84,6 +84,7 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		{"body of another type", subject, id, strings.Replace(body, "card.viewed", "card.saved", 1), "body.type: must be the event's type"},
 		{"body without type", subject, id, `{"timestamp":"2026-01-31T12:00:00Z","data":{}}`, "body.type: must be the event's type"},
 		{"type a number", subject, id, `{"type":1,"timestamp":"2026-01-31T12:00:00Z","data":{}}`, "body.type: must be the event's type"},
+		{"type twice, the last another", subject, id, strings.Replace(body, `"data"`, `"type":"card.saved","data"`, 1), "body.type: must be the event's type"},
 		{"keys in capitals", subject, id, strings.Replace(body, "type", "Type", 1), "body.type: must be the event's type"},
 		{"no timestamp", subject, id, `{"type":"card.viewed","data":{}}`, "body.timestamp: must be a time"},
 		{"timestamp in seconds", subject, id, `{"type":"card.viewed","timestamp":"1700000000","data":{}}`, "body.timestamp: must be a time"},
@@ -199,6 +200,9 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			if !errors.Is(err, events.ErrInvalid) {
 				t.Fatalf("not an invalid event: %v", err)
+			}
+			if strings.Contains(err.Error(), "must be a JSON object with") && json.Unmarshal(body, &map[string]json.RawMessage{}) == nil {
+				t.Fatalf("a JSON object is refused: %v", err)
 			}
 			return
 		}

@@ -127,7 +127,8 @@ func ExampleNew_options() {
 // An error says whether to publish again. An [events.InvalidError] has field and rule apart.
 func ExampleInvalidError() {
 	owner := uuid.MustParse("00000000-0000-7000-8000-000000000001")
-	_, err := events.New(owner, "card.viewed", map[string]any{"note": strings.Repeat("x", 300<<10)})
+	_, err := events.New(owner, "card.viewed", map[string]any{"note": strings.Repeat("x", 300<<10)},
+		events.WithTime(time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)))
 	var broken *events.InvalidError
 	if errors.As(err, &broken) {
 		fmt.Println("field:", broken.Field)
@@ -136,7 +137,7 @@ func ExampleInvalidError() {
 	fmt.Println("too large:", errors.Is(err, events.ErrTooLarge), "publish again:", errors.Is(err, events.ErrNotAccepted))
 	// Output:
 	// field: body
-	// rule: must be at most 262144 bytes, not 307283
+	// rule: must be at most 262144 bytes, not 307276
 	// too large: true publish again: false
 }
 

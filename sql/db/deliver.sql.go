@@ -19,28 +19,31 @@ WITH claimable AS (
            CASE
                WHEN e.id IS NULL OR e.deleted_at IS NOT NULL THEN 'endpoint_deleted'
                WHEN NOT e.is_active THEN 'endpoint_disabled'
-               WHEN d.attempts - d.attempts_before - d.failures >= $1::int THEN 'interrupted'
+               WHEN d.attempts - d.attempts_before - d.failures >= $3::int THEN 'interrupted'
            END AS reason
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
-    WHERE d.id = ANY ($2::uuid[]) AND d.id BETWEEN $3::uuid AND $4::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN $5::float8 ELSE 0 END)
+    WHERE d.id = ANY ($4::uuid[]) AND d.id BETWEEN $1::uuid AND $2::uuid
+      AND (d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN $5::float8 ELSE 0 END)
+           OR $6::boolean AND d.next_attempt_at > '9000-01-01Z')
       AND (d.leased_until IS NULL OR d.leased_until <= now())
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ), ended AS (
     UPDATE deliveries d
     SET status = 'failed', reason = (SELECT c.reason FROM claimable c WHERE c.id = d.id),
         next_attempt_at = NULL, leased_until = NULL, waits_for = NULL, updated_at = now()
-    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN $3 AND $4
+    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN $1 AND $2
 ), claimed AS (
     UPDATE deliveries d
-    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => $6::float8), updated_at = now()
-    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $3 AND $4
+    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => $7::float8),
+        next_attempt_at = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN now() ELSE d.next_attempt_at END,
+        waits_for = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN NULL ELSE d.waits_for END, updated_at = now()
+    WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $1 AND $2
     RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at, d.replay_id
 ), closed AS (
     UPDATE attempts a
     SET outcome = 'interrupted', finished_at = now()
-    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM claimable WHERE expired)) AND a.delivery_id BETWEEN $3 AND $4
+    WHERE a.delivery_id = ANY (ARRAY (SELECT id FROM claimable WHERE expired)) AND a.delivery_id BETWEEN $1 AND $2
       AND a.outcome IS NULL
 ), started AS (
     INSERT INTO attempts (delivery_id, n, endpoint_id, trigger)
@@ -49,7 +52,9 @@ WITH claimable AS (
 SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, (c.exhausted_at IS NOT NULL)::boolean AS exhausted, c.replay_id,
        e.url::text AS url, e.user_id::uuid AS user_id, coalesce(e.max_in_flight, 0)::int AS max_in_flight,
        coalesce(e.rate_limit, 0)::int AS rate_limit, e.retry_schedule::int[] AS retry_schedule,
-       s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys
+       s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys,
+       (CASE WHEN row_number() OVER (PARTITION BY c.event_id ORDER BY c.id) = 1
+             THEN (SELECT v.body FROM events v WHERE v.id = c.event_id AND v.id BETWEEN $1 AND $2) END)::bytea AS body
 FROM claimed c
 JOIN claimable e ON e.id = c.id
 CROSS JOIN LATERAL (
@@ -61,11 +66,12 @@ CROSS JOIN LATERAL (
 `
 
 type ClaimDeliveriesParams struct {
-	MaxInterruptions int32
-	Ids              []uuid.UUID
 	Low              uuid.UUID
 	High             uuid.UUID
+	MaxInterruptions int32
+	Ids              []uuid.UUID
 	Early            float64
+	Parked           bool
 	Lease            float64
 }
 
@@ -85,6 +91,7 @@ type ClaimDeliveriesRow struct {
 	RetrySchedule []int32
 	Secrets       [][]byte
 	SigningKeys   [][]byte
+	Body          []byte
 }
 
 // Claims what may be attempted now: pending, due (or early by a little, if it was a
@@ -93,18 +100,23 @@ type ClaimDeliveriesRow struct {
 // A delivery whose endpoint is gone, or that we were cut off from too often,
 // ends as failed with the reason. A lease begins when it is written, not when the
 // statement began to wait for that. What is not returned needs no POST by the
-// caller. low and high bound the ids, so that only their partitions are read.
+// caller. Of an event with several deliveries, the first has the body; it is null
+// if it is no longer kept. low and high bound the ids of deliveries and events
+// (delivery.Bounds), so that only their partitions are read.
+//
+// parked says that these are parked and the caller has locked them: LockParked.
 //
 // Whatever its statistics say, the planner must go by the primary keys: hence
 // arrays and no joins with the big tables. And only what is pending has a
 // next_attempt_at; to name the status too would offer it deliveries_due_idx.
 func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams) ([]ClaimDeliveriesRow, error) {
 	rows, err := q.db.Query(ctx, claimDeliveries,
-		arg.MaxInterruptions,
-		arg.Ids,
 		arg.Low,
 		arg.High,
+		arg.MaxInterruptions,
+		arg.Ids,
 		arg.Early,
+		arg.Parked,
 		arg.Lease,
 	)
 	if err != nil {
@@ -130,6 +142,7 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams
 			&i.RetrySchedule,
 			&i.Secrets,
 			&i.SigningKeys,
+			&i.Body,
 		); err != nil {
 			return nil, err
 		}
@@ -336,33 +349,41 @@ func (q *Queries) EndingEndpoints(ctx context.Context, maxRows int32) ([]EndingE
 	return items, nil
 }
 
-const eventBodies = `-- name: EventBodies :many
-SELECT id, body
-FROM events
-WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid
+const lockParked = `-- name: LockParked :many
+SELECT p.id, e.id::uuid AS endpoint_id
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::uuid[]) AS after, unnest($3::int[]) AS most) e
+CROSS JOIN LATERAL (
+    SELECT w.id FROM deliveries w
+    WHERE w.endpoint_id = e.id AND w.id > e.after AND w.waits_for IS NOT NULL AND w.next_attempt_at > '9000-01-01Z'
+    ORDER BY w.id
+    LIMIT e.most
+    FOR NO KEY UPDATE SKIP LOCKED
+) p
 `
 
-type EventBodiesParams struct {
-	Ids  []uuid.UUID
-	Low  uuid.UUID
-	High uuid.UUID
+type LockParkedParams struct {
+	EndpointIds []uuid.UUID
+	Afters      []uuid.UUID
+	Limits      []int32
 }
 
-type EventBodiesRow struct {
-	ID   uuid.UUID
-	Body []byte
+type LockParkedRow struct {
+	ID         uuid.UUID
+	EndpointID uuid.UUID
 }
 
-func (q *Queries) EventBodies(ctx context.Context, arg EventBodiesParams) ([]EventBodiesRow, error) {
-	rows, err := q.db.Query(ctx, eventBodies, arg.Ids, arg.Low, arg.High)
+// The oldest parked deliveries of endpoints, each from an id on and up to a number,
+// that nobody else is about to claim; for ClaimDeliveries in the same transaction.
+func (q *Queries) LockParked(ctx context.Context, arg LockParkedParams) ([]LockParkedRow, error) {
+	rows, err := q.db.Query(ctx, lockParked, arg.EndpointIds, arg.Afters, arg.Limits)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []EventBodiesRow
+	var items []LockParkedRow
 	for rows.Next() {
-		var i EventBodiesRow
-		if err := rows.Scan(&i.ID, &i.Body); err != nil {
+		var i LockParkedRow
+		if err := rows.Scan(&i.ID, &i.EndpointID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -549,55 +570,6 @@ func (q *Queries) ReadyEndpoints(ctx context.Context, maxRows int32) ([]uuid.UUI
 			return nil, err
 		}
 		items = append(items, endpoint_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const releaseDeliveries = `-- name: ReleaseDeliveries :many
-UPDATE deliveries d
-SET waits_for = NULL, next_attempt_at = now(), swept_at = now(), updated_at = now()
-WHERE d.id = ANY (ARRAY (
-    SELECT p.id
-    FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS most) e
-    CROSS JOIN LATERAL (
-        SELECT w.id FROM deliveries w
-        WHERE w.endpoint_id = e.id AND w.waits_for IS NOT NULL AND w.next_attempt_at > '9000-01-01Z'
-        ORDER BY w.id
-        LIMIT e.most
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) p
-))
-RETURNING d.id, d.event_id, d.endpoint_id
-`
-
-type ReleaseDeliveriesParams struct {
-	EndpointIds []uuid.UUID
-	Limits      []int32
-}
-
-type ReleaseDeliveriesRow struct {
-	ID         uuid.UUID
-	EventID    uuid.UUID
-	EndpointID uuid.UUID
-}
-
-// Has the oldest parked deliveries of endpoints go on, up to a number of each.
-func (q *Queries) ReleaseDeliveries(ctx context.Context, arg ReleaseDeliveriesParams) ([]ReleaseDeliveriesRow, error) {
-	rows, err := q.db.Query(ctx, releaseDeliveries, arg.EndpointIds, arg.Limits)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ReleaseDeliveriesRow
-	for rows.Next() {
-		var i ReleaseDeliveriesRow
-		if err := rows.Scan(&i.ID, &i.EventID, &i.EndpointID); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

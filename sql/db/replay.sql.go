@@ -139,6 +139,43 @@ func (q *Queries) DeliveredPairs(ctx context.Context, arg DeliveredPairsParams) 
 	return items, nil
 }
 
+const eventBodies = `-- name: EventBodies :many
+SELECT id, body
+FROM events
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid
+`
+
+type EventBodiesParams struct {
+	Ids  []uuid.UUID
+	Low  uuid.UUID
+	High uuid.UUID
+}
+
+type EventBodiesRow struct {
+	ID   uuid.UUID
+	Body []byte
+}
+
+func (q *Queries) EventBodies(ctx context.Context, arg EventBodiesParams) ([]EventBodiesRow, error) {
+	rows, err := q.db.Query(ctx, eventBodies, arg.Ids, arg.Low, arg.High)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EventBodiesRow
+	for rows.Next() {
+		var i EventBodiesRow
+		if err := rows.Scan(&i.ID, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const holdReplay = `-- name: HoldReplay :one
 SELECT id, actor, endpoint_id, user_id, mode, types, since, until, from_seq, to_seq, rate, start_id, end_id, at, total, done, made, skipped,
        state, reason, next_at, created_at, updated_at, finished_at

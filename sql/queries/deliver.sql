@@ -5,7 +5,11 @@
 -- A delivery whose endpoint is gone, or that we were cut off from too often,
 -- ends as failed with the reason. A lease begins when it is written, not when the
 -- statement began to wait for that. What is not returned needs no POST by the
--- caller. low and high bound the ids, so that only their partitions are read.
+-- caller. Of an event with several deliveries, the first has the body; it is null
+-- if it is no longer kept. low and high bound the ids of deliveries and events
+-- (delivery.Bounds), so that only their partitions are read.
+--
+-- parked says that these are parked and the caller has locked them: LockParked.
 --
 -- Whatever its statistics say, the planner must go by the primary keys: hence
 -- arrays and no joins with the big tables. And only what is pending has a
@@ -21,7 +25,8 @@ WITH claimable AS (
     FROM deliveries d
     LEFT JOIN endpoints e ON e.id = d.endpoint_id
     WHERE d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
-      AND d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN @early::float8 ELSE 0 END)
+      AND (d.next_attempt_at <= now() + make_interval(secs => CASE WHEN d.waits_for IS NULL THEN @early::float8 ELSE 0 END)
+           OR @parked::boolean AND d.next_attempt_at > '9000-01-01Z')
       AND (d.leased_until IS NULL OR d.leased_until <= now())
     FOR NO KEY UPDATE OF d SKIP LOCKED
 ), ended AS (
@@ -31,7 +36,9 @@ WITH claimable AS (
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN @low AND @high
 ), claimed AS (
     UPDATE deliveries d
-    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => @lease::float8), updated_at = now()
+    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => @lease::float8),
+        next_attempt_at = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN now() ELSE d.next_attempt_at END,
+        waits_for = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN NULL ELSE d.waits_for END, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN @low AND @high
     RETURNING d.id, d.event_id, d.endpoint_id, d.event_type, d.attempts, d.failures, d.trigger, d.exhausted_at, d.replay_id
 ), closed AS (
@@ -46,7 +53,9 @@ WITH claimable AS (
 SELECT c.id, c.event_id, c.endpoint_id, c.event_type, c.attempts AS n, c.failures, (c.exhausted_at IS NOT NULL)::boolean AS exhausted, c.replay_id,
        e.url::text AS url, e.user_id::uuid AS user_id, coalesce(e.max_in_flight, 0)::int AS max_in_flight,
        coalesce(e.rate_limit, 0)::int AS rate_limit, e.retry_schedule::int[] AS retry_schedule,
-       s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys
+       s.secrets::bytea[] AS secrets, s.signing_keys::bytea[] AS signing_keys,
+       (CASE WHEN row_number() OVER (PARTITION BY c.event_id ORDER BY c.id) = 1
+             THEN (SELECT v.body FROM events v WHERE v.id = c.event_id AND v.id BETWEEN @low AND @high) END)::bytea AS body
 FROM claimed c
 JOIN claimable e ON e.id = c.id
 CROSS JOIN LATERAL (
@@ -92,22 +101,18 @@ WHERE e.id IN (SELECT endpoint_id FROM parked)
 ORDER BY e.id
 ON CONFLICT (endpoint_id) DO UPDATE SET waits_for = excluded.waits_for, wait_until = excluded.wait_until, updated_at = now();
 
--- name: ReleaseDeliveries :many
--- Has the oldest parked deliveries of endpoints go on, up to a number of each.
-UPDATE deliveries d
-SET waits_for = NULL, next_attempt_at = now(), swept_at = now(), updated_at = now()
-WHERE d.id = ANY (ARRAY (
-    SELECT p.id
-    FROM (SELECT unnest(@endpoint_ids::uuid[]) AS id, unnest(@limits::int[]) AS most) e
-    CROSS JOIN LATERAL (
-        SELECT w.id FROM deliveries w
-        WHERE w.endpoint_id = e.id AND w.waits_for IS NOT NULL AND w.next_attempt_at > '9000-01-01Z'
-        ORDER BY w.id
-        LIMIT e.most
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) p
-))
-RETURNING d.id, d.event_id, d.endpoint_id;
+-- name: LockParked :many
+-- The oldest parked deliveries of endpoints, each from an id on and up to a number,
+-- that nobody else is about to claim; for ClaimDeliveries in the same transaction.
+SELECT p.id, e.id::uuid AS endpoint_id
+FROM (SELECT unnest(@endpoint_ids::uuid[]) AS id, unnest(@afters::uuid[]) AS after, unnest(@limits::int[]) AS most) e
+CROSS JOIN LATERAL (
+    SELECT w.id FROM deliveries w
+    WHERE w.endpoint_id = e.id AND w.id > e.after AND w.waits_for IS NOT NULL AND w.next_attempt_at > '9000-01-01Z'
+    ORDER BY w.id
+    LIMIT e.most
+    FOR NO KEY UPDATE SKIP LOCKED
+) p;
 
 -- name: LockWaiting :exec
 -- Waits for those who are parking deliveries of endpoints, and keeps others from it.
@@ -141,11 +146,6 @@ SELECT DISTINCT endpoint_id
 FROM deliveries
 WHERE waits_for IS NOT NULL AND next_attempt_at > '9000-01-01Z'
 LIMIT @max_rows::int;
-
--- name: EventBodies :many
-SELECT id, body
-FROM events
-WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid;
 
 -- name: SettleAttempts :many
 -- Writes what came of attempts, and what follows for their deliveries. A

@@ -171,3 +171,8 @@ GROUP BY p.event_id, p.endpoint_id;
 INSERT INTO deliveries (id, event_id, endpoint_id, event_type, trigger, replay_id)
 SELECT unnest(@ids::uuid[]), unnest(@event_ids::uuid[]), unnest(@endpoint_ids::uuid[]), unnest(@event_types::text[]), @trigger::text, @replay_id::uuid
 ON CONFLICT (id) DO NOTHING;
+
+-- name: EventBodies :many
+SELECT id, body
+FROM events
+WHERE id = ANY (@ids::uuid[]) AND id BETWEEN @low::uuid AND @high::uuid;

@@ -58,19 +58,33 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 	if work, err, ok := w.claimSkipped(ctx, items); ok {
 		return work, err
 	}
-	ids := slices.Collect(maps.Keys(items))
-	low, high := delivery.Bounds(ids)
+	p := w.claimParams(slices.Collect(maps.Keys(items)))
 	begun := w.now()
-	rows, err := w.queries.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
+	rows, err := w.queries.ClaimDeliveries(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("claim %d deliveries: %w", len(items), err)
+	}
+	for _, row := range rows {
+		work = append(work, items[row.ID])
+	}
+	w.claimed(work, rows, begun)
+	return work, nil
+}
+
+func (w *Worker) claimParams(ids []uuid.UUID) db.ClaimDeliveriesParams {
+	low, high := delivery.Bounds(ids)
+	return db.ClaimDeliveriesParams{
 		Ids: ids, Low: low, High: high,
 		Early: early.Seconds(), Lease: sabotagedLease(w.lease()).Seconds(), MaxInterruptions: maxInterruptions,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("claim %d deliveries: %w", len(ids), err)
 	}
+}
+
+// claimed fills in what a claim, made after begun, tells of each of work.
+func (w *Worker) claimed(work []*item, rows []db.ClaimDeliveriesRow, begun time.Time) {
 	now := w.now()
-	for _, row := range rows {
-		it := items[row.ID]
+	bodies := make(map[uuid.UUID][]byte, len(rows))
+	for i, row := range rows {
+		it := work[i]
 		it.Attempt = Attempt{
 			DeliveryID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID, EventType: row.EventType,
 			N: int(row.N), Failures: int(row.Failures), URL: row.Url, ReplayID: row.ReplayID,
@@ -79,9 +93,15 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 		it.claimed = begun
 		w.open(&it.Attempt, row.Secrets, row.SigningKeys)
 		w.gate.Configure(now, row.EndpointID, int(row.MaxInFlight), int(row.RateLimit))
-		work = append(work, it)
+		if row.Body != nil {
+			bodies[row.EventID] = row.Body
+		}
 	}
-	return work, nil
+	for _, it := range work {
+		if it.Body = bodies[it.EventID]; it.Body == nil && it.Fault == "" {
+			it.Fault = "The event is no longer kept."
+		}
+	}
 }
 
 // schedule is an endpoint's own, in milliseconds, or else that of the settings.
@@ -134,35 +154,4 @@ func (w *Worker) open(a *Attempt, ciphertexts, seeds [][]byte) {
 	if len(a.Secrets) == 0 {
 		a.Fault = "The endpoint has no secret to sign with."
 	}
-}
-
-// bodies fills in the bodies of claimed attempts.
-func (w *Worker) bodies(ctx context.Context, work []*item) error {
-	if len(work) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	bodies := make(map[uuid.UUID][]byte, len(work))
-	var ids []uuid.UUID
-	for _, it := range work {
-		if _, ok := bodies[it.EventID]; !ok {
-			bodies[it.EventID] = nil
-			ids = append(ids, it.EventID)
-		}
-	}
-	low, high := delivery.Bounds(ids)
-	rows, err := w.queries.EventBodies(ctx, db.EventBodiesParams{Ids: ids, Low: low, High: high})
-	if err != nil {
-		return fmt.Errorf("read bodies of %d events: %w", len(ids), err)
-	}
-	for _, row := range rows {
-		bodies[row.ID] = row.Body
-	}
-	for _, it := range work {
-		if it.Body = bodies[it.EventID]; it.Body == nil && it.Fault == "" {
-			it.Fault = "The event is no longer kept."
-		}
-	}
-	return nil
 }

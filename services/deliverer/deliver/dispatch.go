@@ -22,12 +22,22 @@ func (w *Worker) dispatch(ctx context.Context, results chan<- result) {
 	defer running.Wait()
 	defer func() { w.giveBack(context.WithoutCancel(ctx)) }() // first, so that no attempt is begun any more
 	for ctx.Err() == nil {
-		picks, refills, next := w.gate.Next(w.now(), claimBatch)
-		if len(refills) > 0 {
-			running.Go(func() { w.refill(context.WithoutCancel(ctx), refills) })
+		picks, draws, next := w.gate.Next(w.now(), claimBatch)
+		begin := func(work []*item) {
+			now := w.now()
+			for _, it := range work {
+				if w.gate.Begin(now, it.EndpointID, it) {
+					running.Go(func() { w.work(context.WithoutCancel(ctx), it, &running, results) })
+				}
+			}
 		}
 		if len(picks) > 0 {
-			w.start(ctx, picks, &running, results)
+			w.start(ctx, picks, begin)
+		}
+		if len(draws) > 0 {
+			w.draw(ctx, draws, &running, begin)
+		}
+		if len(picks)+len(draws) > 0 {
 			continue
 		}
 		pause := idle
@@ -46,20 +56,18 @@ func (w *Worker) dispatch(ctx context.Context, results chan<- result) {
 
 // start claims deliveries and begins their attempts, those that their endpoint's
 // cap allows at once, the others as it does.
-func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], running *sync.WaitGroup, results chan<- result) {
+func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], begin func([]*item)) {
 	items := make(map[uuid.UUID]*item, len(picks))
 	for _, p := range picks {
 		w.held.remove(p.Delivery)
 		items[p.Delivery.delivery.ID] = p.Delivery
 	}
 	work, err := w.prepare(ctx, items)
-	now := w.now()
+	begin(work)
 	for _, it := range work {
 		delete(items, it.DeliveryID)
-		if w.gate.Begin(now, it.EndpointID, it) {
-			running.Go(func() { w.work(context.WithoutCancel(ctx), it, running, results) })
-		}
 	}
+	now := w.now()
 	for _, it := range items { // not to be attempted
 		w.gate.Drop(now, it.delivery.EndpointID)
 		if err == nil {
@@ -68,33 +76,37 @@ func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], running *s
 	}
 }
 
-// prepare claims items and reads their bodies. It waits while PostgreSQL is
-// away, until ctx ends. With an error nothing is to be attempted, and no message
-// to be acked: they come again.
+// prepare claims items. It waits while PostgreSQL is away, until ctx ends. With
+// an error nothing is to be attempted, and no message to be acked: they come again.
 func (w *Worker) prepare(ctx context.Context, items map[uuid.UUID]*item) (work []*item, err error) {
 	finish := context.WithoutCancel(ctx) // what was begun is finished
-	var begun time.Time                  // the leases are younger than this
 	err = retry.Until(ctx, w.log, "PostgreSQL to claim deliveries", func(context.Context) (err error) {
 		if w.unsettled.Load() {
-			return errors.New("results are to be taken first")
+			return errUnsettled
 		}
-		begun = time.Now()
 		work, err = w.claim(finish, items)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = w.bodies(finish, work)
-	if err == nil && time.Since(begun) > leaseMargin/2 {
-		err = errors.New("claiming took so long that an attempt could outlast its lease")
-	}
-	if err != nil {
-		// Claimed, but not to be attempted: the leases run out.
-		w.log.Error().Err(err).Int("deliveries", len(work)).Msg("claimed deliveries given up")
+	if err := w.inTime(work); err != nil {
 		return nil, err
 	}
 	return work, nil
+}
+
+// errUnsettled says why nothing is claimed.
+var errUnsettled = errors.New("results are to be taken first")
+
+// inTime objects to claims that took so long that an attempt could outlast its
+// lease. They are not to be attempted: the leases run out.
+func (w *Worker) inTime(work []*item) error {
+	if len(work) == 0 || w.now().Sub(work[0].claimed) <= leaseMargin/2 {
+		return nil
+	}
+	w.log.Error().Int("deliveries", len(work)).Msg("claimed deliveries given up: claiming took too long")
+	return errors.New("claiming took so long that an attempt could outlast its lease")
 }
 
 // work makes an attempt, and then those of the same endpoint that it made way for.

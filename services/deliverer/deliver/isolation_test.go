@@ -329,6 +329,39 @@ func TestStoppingGivesBackWhatHasNotBegun(t *testing.T) {
 	e.Await("all delivered", `SELECT count(*) = 50 FROM deliveries WHERE status = 'success' AND attempts = 1`)
 }
 
+func TestStoppingParksAgainWhatItHasDrawn(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	const quick, all = 300, 400
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	var n atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if n.Add(1) > quick { // by then claims are made ahead
+			<-gate
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(release)
+	ep := e.Endpoint(alice, s.URL)
+	records(e, ep, all)
+	e.Exec(`UPDATE deliveries SET waits_for = 'at_capacity', next_attempt_at = '9999-01-01Z'`)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, waits_for, wait_until) VALUES ($1, 'at_capacity', now())`, ep.ID)
+	cfg := config(e)
+	cfg.AttemptTimeout = 30 * time.Second
+	stop := start(e, cfg)
+	e.Await("claims ahead of the attempts that hang", `SELECT count(*) > 10 FROM deliveries WHERE leased_until IS NOT NULL AND status = 'pending'`)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	release()
+	<-stopped
+	if n := e.Count(`SELECT count(*) FROM deliveries WHERE status = 'pending' AND (waits_for IS NULL OR leased_until IS NOT NULL OR attempts > 0)`); n != 0 {
+		t.Errorf("%d deliveries are neither delivered nor parked", n)
+	}
+	start(e, cfg)
+	e.Await("all delivered", `SELECT count(*) = $1 FROM deliveries WHERE status = 'success' AND attempts = 1`, all)
+}
+
 func TestUnclaimedDeliveriesWereNeverAttempted(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)

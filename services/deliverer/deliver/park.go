@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/deliverer/gate"
 	"github.com/cardwire/cardwire/services/internal/delivery"
@@ -72,81 +71,6 @@ func (w *Worker) park(ctx context.Context, list []parking) {
 	w.log.Debug().Int("deliveries", len(list)).Int("endpoints", len(noted)).Msg("deliveries parked")
 }
 
-// refill fetches parked deliveries for endpoints that could do with them. They
-// have no message: should this process end before they are claimed, the sweeper
-// finds them.
-func (w *Worker) refill(ctx context.Context, refills []gate.Refill) {
-	var p db.ReleaseDeliveriesParams
-	for _, r := range refills {
-		p.EndpointIds = append(p.EndpointIds, r.EndpointID)
-		p.Limits = append(p.Limits, int32(r.N))
-	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	rows, err := w.queries.ReleaseDeliveries(ctx, p)
-	if err != nil {
-		w.log.Warn().Err(err).Int("endpoints", len(refills)).Msg("parked deliveries not fetched")
-	}
-	found := make(map[uuid.UUID]int)
-	for _, row := range rows {
-		found[row.EndpointID]++
-	}
-	more := make(map[uuid.UUID]bool)
-	var last db.ReleaseDeliveriesParams
-	for _, r := range refills {
-		switch {
-		case err != nil:
-		case found[r.EndpointID] == r.N:
-			more[r.EndpointID] = true
-		default:
-			last.EndpointIds, last.Limits = append(last.EndpointIds, r.EndpointID), append(last.Limits, int32(r.N))
-		}
-	}
-	rest, still := w.releaseLast(ctx, last)
-	for _, id := range still {
-		more[id] = true
-	}
-	fetched := make(map[uuid.UUID][]*item)
-	for _, row := range append(rows, rest...) {
-		it := &item{delivery: delivery.Delivery{ID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID}}
-		if isNew, _ := w.held.add(it); isNew {
-			fetched[row.EndpointID] = append(fetched[row.EndpointID], it)
-		}
-	}
-	now := w.now()
-	for _, r := range refills {
-		w.gate.Refilled(now, r.EndpointID, fetched[r.EndpointID], more[r.EndpointID])
-	}
-}
-
-// releaseLast has the last parked deliveries of endpoints go on, and notes that
-// they have none any more, so that fan-out publishes their deliveries again: it
-// parks none meanwhile. still are those that have more than were to be released.
-func (w *Worker) releaseLast(ctx context.Context, p db.ReleaseDeliveriesParams) (rows []db.ReleaseDeliveriesRow, still []uuid.UUID) {
-	if len(p.EndpointIds) == 0 {
-		return nil, nil
-	}
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		q := w.queries.WithTx(tx)
-		if err = q.LockWaiting(ctx, p.EndpointIds); err != nil {
-			return err
-		}
-		if rows, err = q.ReleaseDeliveries(ctx, p); err != nil {
-			return err
-		}
-		if err = q.ClearWaiting(ctx, p.EndpointIds); err != nil {
-			return err
-		}
-		still, err = q.StillWaiting(ctx, p.EndpointIds)
-		return err
-	})
-	if err != nil { // what was released all the same has no message: the sweeper finds it
-		w.log.Warn().Err(err).Msg("endpoints not noted as ready")
-		return nil, nil
-	}
-	return rows, still
-}
-
 // watch parks what the gate held for too long, notes circuits that changed, and
 // asks what is parked and may go on, until ctx ends.
 func (w *Worker) watch(ctx context.Context) {
@@ -202,15 +126,22 @@ func (w *Worker) unclaim(ctx context.Context, list []*item) {
 	}
 }
 
-// giveBack lets go of what is held, for other replicas to have at once.
+// giveBack lets go of what is held, for other replicas to have at once: by its
+// message, or parked.
 func (w *Worker) giveBack(ctx context.Context) {
 	offered, claimed := w.gate.Drain()
 	w.unclaim(ctx, claimed)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	var park []parking
 	for _, it := range append(offered, claimed...) {
 		if it.msg != nil {
 			w.sent(it.msg.Nak())
+		} else {
+			park = append(park, parking{it, gate.AtCapacity, w.now()})
 		}
 	}
+	w.park(ctx, park)
 }
 
 // askReady tells the gate which endpoints have parked deliveries that may go on.

@@ -43,10 +43,12 @@ type result struct {
 // while one batch was settled, or in settlePause, is the next.
 func (w *Worker) settleAll(ctx context.Context, results <-chan result) {
 	var last time.Time
+	batch := make([]result, 0, settleBatch)
 	for r := range results {
-		batch := gather(append(make([]result, 0, settleBatch), r), results, settlePause-time.Since(last))
+		batch = gather(append(batch[:0], r), results, settlePause-time.Since(last))
 		last = time.Now()
 		w.settle(ctx, batch)
+		clear(batch) // lets go of the bodies
 	}
 }
 
@@ -129,12 +131,12 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 	return waiting, err
 }
 
-// late lists the successes whose lease may have run out, so that another attempt
-// may be in flight.
+// late lists the successes whose lease may have run out by the time that they are
+// written, so that another attempt may be in flight.
 func (w *Worker) late(batch []result) (p db.CloseOvertakenParams) {
 	now := w.now()
 	for _, r := range batch {
-		if r.Success && now.Sub(r.claimed) >= w.lease() {
+		if r.Success && now.Add(queryTimeout).Sub(r.claimed) >= w.lease() {
 			p.Ids = append(p.Ids, r.DeliveryID)
 		}
 	}

@@ -20,7 +20,8 @@ func (d *simDelivery) due(now time.Time, early time.Duration) bool {
 // free says that nobody is at a delivery, as far as its lease tells.
 func (d *simDelivery) free(now time.Time) bool { return d.leased.IsZero() || !d.leased.After(now) }
 
-func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration) (rows [][]any) {
+func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration, parked bool) (rows [][]any) {
+	given := make(map[uuid.UUID]bool) // bodies, by event
 	now := simNow()
 	for _, id := range ids {
 		d := s.delivery(id)
@@ -30,7 +31,7 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration) 
 		if s.broken == claimsDone && d.status == "success" {
 			d.status, d.next = "pending", now
 		}
-		due := d.due(now, early)
+		due := d.due(now, early) || parked && d.parked()
 		if s.broken == ignoresNotBefore {
 			due = !d.next.IsZero()
 		}
@@ -54,15 +55,23 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration) 
 			continue
 		}
 		d.attempts++
+		if d.parked() {
+			d.next, d.waitsFor = now, ""
+		}
 		if s.broken != noLease {
 			d.leased = now.Add(lease).Truncate(time.Microsecond)
 		}
 		s.attempts = append(s.attempts, &simAttempt{deliveryID: id, n: d.attempts})
+		var body []byte
+		if !given[d.eventID] {
+			given[d.eventID], body = true, s.events[d.eventID]
+		}
 		rows = append(rows, []any{
 			id, d.eventID, d.endpointID, "card.viewed", int32(d.attempts), int32(d.failures), !d.exhausted.IsZero(), (*uuid.UUID)(nil), "https://receiver.test/",
 			uuid.Max, e.maxInFlight, e.rate, e.schedule,
 			[][]byte{e.secret},
 			[][]byte{{}},
+			body,
 		})
 	}
 	return rows

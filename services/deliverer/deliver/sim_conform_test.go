@@ -62,7 +62,7 @@ func newPair(t *testing.T, pool *pgxpool.Pool, seed uint64) *pair {
 	p := &pair{t: t, pool: pool, sim: newSimStore(), rnd: rand.New(rand.NewPCG(seed, 2))}
 	conn := &simConn{store: p.sim, fault: func(context.Context, bool) error { return nil }}
 	p.queries = [2]*db.Queries{db.New(pool), db.New(conn)}
-	p.exec(`TRUNCATE endpoints, endpoint_secrets, endpoint_states, deliveries, attempts, audit_log CASCADE`)
+	p.exec(`TRUNCATE events, endpoints, endpoint_secrets, endpoint_states, deliveries, attempts, audit_log CASCADE`)
 	for range 2 {
 		if err := p.sim.addEndpoint(p.rnd); err != nil {
 			t.Fatal(err)
@@ -83,6 +83,7 @@ func newPair(t *testing.T, pool *pgxpool.Pool, seed uint64) *pair {
 		d := delivery.Delivery{ID: delivery.ID(event.ID, endpoint), EventID: event.ID, EndpointID: endpoint}
 		p.ids = append(p.ids, d.ID)
 		p.sim.insert(d, event.Body)
+		p.exec(`INSERT INTO events (id, user_id, type, body, occurred_at, stream_seq) VALUES ($1, $2, 'card.viewed', $3, now(), 1)`, event.ID, uuid.Max, event.Body)
 		p.exec(`INSERT INTO deliveries (id, event_id, endpoint_id, event_type) VALUES ($1, $2, $3, 'card.viewed')`, d.ID, d.EventID, d.EndpointID)
 	}
 	return p
@@ -128,11 +129,7 @@ func none(err error) ([]struct{}, error) { return nil, err }
 // operations are what the deliverer and the sweeper do, with random arguments.
 var operations = map[string]func(p *pair){
 	"claim": func(p *pair) {
-		ids := some(p.rnd, p.ids)
-		low, high := delivery.Bounds(ids)
-		p.claims = append(p.claims, both(p, "claim", func(ctx context.Context, q *db.Queries) ([]db.ClaimDeliveriesRow, error) {
-			return q.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{Ids: ids, Low: low, High: high, Early: 1, Lease: (5 * grid).Seconds(), MaxInterruptions: 3})
-		})...)
+		p.claim(some(p.rnd, p.ids), false)
 	},
 	"settle": func(p *pair) { p.settle() },
 	"unclaim": func(p *pair) {
@@ -163,10 +160,20 @@ var operations = map[string]func(p *pair){
 		}
 		both(p, "park", func(ctx context.Context, q *db.Queries) ([]struct{}, error) { return none(q.ParkDeliveries(ctx, a)) })
 	},
-	"release": func(p *pair) {
-		both(p, "release", func(ctx context.Context, q *db.Queries) ([]db.ReleaseDeliveriesRow, error) {
-			return q.ReleaseDeliveries(ctx, db.ReleaseDeliveriesParams{EndpointIds: p.endpoints, Limits: []int32{1, 2}})
-		})
+	"draw": func(p *pair) {
+		after := uuid.Nil
+		if p.rnd.IntN(3) == 0 {
+			after = p.ids[p.rnd.IntN(len(p.ids))]
+		}
+		var ids []uuid.UUID
+		for _, row := range both(p, "lock parked", func(ctx context.Context, q *db.Queries) ([]db.LockParkedRow, error) {
+			return q.LockParked(ctx, db.LockParkedParams{EndpointIds: p.endpoints, Afters: []uuid.UUID{after, after}, Limits: []int32{1, 2}})
+		}) {
+			ids = append(ids, row.ID)
+		}
+		if len(ids) > 0 {
+			p.claim(ids, true)
+		}
 		both(p, "clear waiting", func(ctx context.Context, q *db.Queries) ([]struct{}, error) {
 			return none(q.ClearWaiting(ctx, p.endpoints))
 		})
@@ -228,6 +235,15 @@ func (p *pair) step() string {
 	name := operationNames[p.rnd.IntN(len(operationNames))]
 	operations[name](p)
 	return name
+}
+
+func (p *pair) claim(ids []uuid.UUID, parked bool) {
+	low, high := delivery.Bounds(ids)
+	p.claims = append(p.claims, both(p, "claim", func(ctx context.Context, q *db.Queries) ([]db.ClaimDeliveriesRow, error) {
+		return q.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
+			Ids: ids, Low: low, High: high, Early: 1, Lease: (5 * grid).Seconds(), MaxInterruptions: 3, Parked: parked,
+		})
+	})...)
 }
 
 // settle writes a result of any claim that there was: in time, late, or again.

@@ -25,13 +25,15 @@ const (
 // arguments in the order of the generated code.
 var simQueries = map[string]func(*simStore, []any) [][]any{
 	"ClaimDeliveries": func(s *simStore, a []any) [][]any {
-		return s.claim(int(a[0].(int32)), a[1].([]uuid.UUID), seconds(a[4]), seconds(a[5]))
+		return s.claim(int(a[2].(int32)), a[3].([]uuid.UUID), seconds(a[4]), seconds(a[6]), a[5].(bool))
 	},
 	"UnclaimDeliveries": func(s *simStore, a []any) [][]any { return s.unclaim(a[0].([]uuid.UUID), a[3].([]int32)) },
 	"ParkDeliveries": func(s *simStore, a []any) [][]any {
 		return s.park(a[0].([]uuid.UUID), a[1].([]string), a[2].([]float64), a[3].([]uuid.UUID), seconds(a[6]), a[7].([]string))
 	},
-	"ReleaseDeliveries": func(s *simStore, a []any) [][]any { return s.release(a[0].([]uuid.UUID), a[1].([]int32)) },
+	"LockParked": func(s *simStore, a []any) [][]any {
+		return s.lockParked(a[0].([]uuid.UUID), a[1].([]uuid.UUID), a[2].([]int32))
+	},
 	"ClearWaiting": func(s *simStore, a []any) [][]any {
 		for _, id := range a[0].([]uuid.UUID) {
 			if e := s.endpoint(id); e != nil && !s.hasParked(id) {
@@ -70,14 +72,6 @@ var simQueries = map[string]func(*simStore, []any) [][]any{
 		for _, e := range s.endpoints {
 			if s.hasParked(e.id) {
 				rows = append(rows, []any{e.id})
-			}
-		}
-		return rows
-	},
-	"EventBodies": func(s *simStore, a []any) (rows [][]any) {
-		for _, id := range a[0].([]uuid.UUID) {
-			if body, ok := s.events[id]; ok {
-				rows = append(rows, []any{id, body})
 			}
 		}
 		return rows
@@ -180,15 +174,13 @@ func (s *simStore) hasParked(endpointID uuid.UUID) bool {
 	return slices.ContainsFunc(s.deliveries, func(d *simDelivery) bool { return d.endpointID == endpointID && d.parked() })
 }
 
-func (s *simStore) release(endpointIDs []uuid.UUID, limits []int32) (rows [][]any) {
-	now := simNow()
+func (s *simStore) lockParked(endpointIDs, afters []uuid.UUID, limits []int32) (rows [][]any) {
 	for i, id := range endpointIDs {
 		left := int(limits[i])
 		for _, d := range s.deliveries {
-			if left > 0 && d.endpointID == id && d.parked() {
+			if left > 0 && d.endpointID == id && bytes.Compare(d.id[:], afters[i][:]) > 0 && d.parked() {
 				left--
-				d.waitsFor, d.next, d.swept = "", now, now
-				rows = append(rows, []any{d.id, d.eventID, d.endpointID})
+				rows = append(rows, []any{d.id, id})
 			}
 		}
 	}

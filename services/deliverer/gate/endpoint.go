@@ -28,10 +28,11 @@ type endpoint[T any] struct {
 	waiting []held[T] // claimed, and waiting for an attempt to end
 	proven  bool      // it answers
 
-	queue     [lanes][]held[T]
-	turn      int  // the lane that is next
-	parked    bool // PostgreSQL has deliveries of it that are parked
-	refilling bool // they are being fetched
+	queue   [lanes][]held[T]
+	turn    int       // the lane that is next; lanes: those that are parked
+	parked  bool      // PostgreSQL has deliveries of it that are parked
+	drawn   uuid.UUID // the last of them that was claimed
+	drawnAt time.Time // when the oldest were last looked for
 
 	used      time.Time // when something last concerned it
 	busySince time.Time // when it last went from none to one in flight
@@ -62,29 +63,40 @@ func (e *endpoint[T]) enough() bool {
 // mayBegin says whether an attempt of a claimed delivery may begin.
 func (e *endpoint[T]) mayBegin() bool { return e.circuit.state != Open && e.posting < e.window }
 
-// room is how many parked deliveries it could do with: one to probe it with, or a few turns' worth.
-func (e *endpoint[T]) room() int {
-	if e.circuit.state != Closed {
-		return 1
-	}
-	return min(4*e.most(), mostRefill)
-}
-
 func (e *endpoint[T]) queued() int { return len(e.queue[First]) + len(e.queue[Again]) }
 
-// pop takes out the delivery that is next: the oldest of either lane by turns.
-func (e *endpoint[T]) pop() T {
-	lane := e.turn
-	if len(e.queue[lane]) == 0 {
-		lane = 1 - lane
+// pop takes out the delivery that is next, the oldest of either lane or of what
+// is parked by turns. Of a parked one it knows nothing but that there may be one.
+func (e *endpoint[T]) pop() (v T, parked, ok bool) {
+	for range lanes + 1 {
+		lane := e.turn
+		e.turn = (e.turn + 1) % (lanes + 1)
+		if lane == lanes {
+			if e.parked {
+				return v, true, true
+			}
+			continue
+		}
+		if len(e.queue[lane]) == 0 {
+			continue
+		}
+		v = e.queue[lane][0].v
+		e.queue[lane][0] = held[T]{}
+		if e.queue[lane] = e.queue[lane][1:]; len(e.queue[lane]) == 0 {
+			e.queue[lane] = nil // lets go of the array
+		}
+		return v, false, true
 	}
-	e.turn = 1 - lane
-	v := e.queue[lane][0].v
-	e.queue[lane][0] = held[T]{}
-	if e.queue[lane] = e.queue[lane][1:]; len(e.queue[lane]) == 0 {
-		e.queue[lane] = nil // lets go of the array
+	return v, false, false
+}
+
+// drawFrom is where to look for parked deliveries: after those that were claimed
+// last, as an index has what is gone for a while; and now and then from the start.
+func (e *endpoint[T]) drawFrom(now time.Time) uuid.UUID {
+	if e.drawn == uuid.Nil || now.Sub(e.drawnAt) > drawAnew {
+		e.drawn, e.drawnAt = uuid.Nil, now
 	}
-	return v
+	return e.drawn
 }
 
 // expire takes out what is held too long, or all of it.
@@ -116,13 +128,6 @@ func (e *endpoint[T]) configure(cap, perSecond int) {
 	}
 }
 
-// spend takes a token of the rate limit.
-func (e *endpoint[T]) spend(now time.Time) {
-	if e.limiter != nil {
-		e.limiter.AllowN(now, 1)
-	}
-}
-
 // blocked says why no attempt may begin now; empty if one may. until is when
 // that ends by itself; zero if an attempt has to end first.
 func (e *endpoint[T]) blocked(now time.Time) (reason Reason, until time.Time) {
@@ -136,7 +141,7 @@ func (e *endpoint[T]) blocked(now time.Time) (reason Reason, until time.Time) {
 		return AtCapacity, time.Time{}
 	}
 	if e.limiter != nil {
-		if tokens := e.limiter.TokensAt(now); tokens < 1 {
+		if tokens := e.limiter.TokensAt(now) - float64(e.claimed); tokens < 1 { // what is claimed takes one when it begins
 			wait := time.Duration((1 - tokens) / float64(e.perSec) * float64(time.Second))
 			return RateLimited, now.Add(wait + time.Millisecond)
 		}
@@ -146,7 +151,7 @@ func (e *endpoint[T]) blocked(now time.Time) (reason Reason, until time.Time) {
 
 // idle says that nothing would be lost if it were forgotten.
 func (e *endpoint[T]) idle() bool {
-	return e.slots() == 0 && e.queued() == 0 && !e.parked && !e.refilling && e.in == nil && e.timer.IsZero() && e.circuit.state == Closed
+	return e.slots() == 0 && e.queued() == 0 && !e.parked && e.in == nil && e.timer.IsZero() && e.circuit.state == Closed
 }
 
 // A ring has endpoints in order of their coming. An endpoint is in one at most.

@@ -56,8 +56,10 @@ const (
 	// capacityWait is when those that are parked for want of capacity are looked
 	// at again, if nobody has before.
 	capacityWait = time.Second
-	// mostRefill is the most parked deliveries of an endpoint that are asked for at once.
-	mostRefill = 512
+	// drawAnew is how often the oldest parked deliveries of an endpoint are looked
+	// for from the start: some may have been parked that are older than what was
+	// claimed last.
+	drawAnew = time.Second
 	// aheadPart is the part of a second for which deliveries of an endpoint are
 	// claimed ahead, by the pace at which it answers: a claim takes longer than
 	// most attempts, and its cap would else bound claims and not attempts.
@@ -70,7 +72,7 @@ const (
 	forgetAfter = 10 * time.Minute
 )
 
-// Lanes of a gate: an endpoint's turn goes to each by turns.
+// Lanes of a gate: an endpoint's turn goes to each, and to what is parked, by turns.
 const (
 	First = 0 // first tries
 	Again = 1 // whatever comes again
@@ -195,7 +197,7 @@ func (g *Gate[T]) endpoint(id uuid.UUID, now time.Time) *endpoint[T] {
 }
 
 // pick takes a slot for an attempt of e.
-func (g *Gate[T]) pick(e *endpoint[T], now time.Time) {
+func (g *Gate[T]) pick(e *endpoint[T]) {
 	e.full = e.full && e.enough()
 	e.claimed++
 	e.full = e.full || e.slots() >= e.most()
@@ -207,7 +209,6 @@ func (g *Gate[T]) pick(e *endpoint[T], now time.Time) {
 		g.changed[e.id] = e
 	}
 	e.circuit.begin()
-	e.spend(now)
 }
 
 // begin turns a slot that was taken into an attempt.
@@ -217,6 +218,9 @@ func (g *Gate[T]) begin(e *endpoint[T], now time.Time) {
 	}
 	e.claimed--
 	e.posting++
+	if e.limiter != nil {
+		e.limiter.AllowN(now, 1) // it does: blocked left one for each claim
+	}
 }
 
 // freed accounts for a slot of e that was given back.
@@ -246,7 +250,7 @@ func (g *Gate[T]) prove(e *endpoint[T], proven bool) {
 // consider puts e among those that are ready, if it has something to do and may,
 // or sees to it that it is considered again when it may.
 func (g *Gate[T]) consider(e *endpoint[T], now time.Time) {
-	if e.queued() == 0 && (!e.parked || e.refilling) {
+	if e.queued() == 0 && !e.parked {
 		return
 	}
 	if e.in != nil {

@@ -194,20 +194,23 @@ func TestCircuit(t *testing.T) {
 		t.Fatalf("answer %+v while it is open, want circuit_open for 5 s", a)
 	}
 	b.g.HasParked(b.now, id(1))
-	if _, refills, next := b.g.Next(b.now, 10); len(refills) != 0 || !next.Equal(b.now.Add(firstPause)) {
-		t.Fatalf("asks for %v and then at %v", refills, next)
+	if _, draws, next := b.g.Next(b.now, 10); len(draws) != 0 || !next.Equal(b.now.Add(firstPause)) {
+		t.Fatalf("asks for %v and then at %v", draws, next)
 	}
 	for pause := firstPause; pause < 4*maxPause; pause *= 2 {
 		b.now = b.now.Add(min(pause, maxPause))
-		_, refills, _ := b.g.Next(b.now, 10)
-		if len(refills) != 1 || refills[0].N != 1 {
-			t.Fatalf("asks for %v after the pause, want one to probe with", refills)
+		_, draws, _ := b.g.Next(b.now, 10)
+		if len(draws) != 1 || draws[0].N != 1 {
+			t.Fatalf("asks for %v after the pause, want one to probe with", draws)
 		}
 		b.n++
-		b.g.Refilled(b.now, id(1), []int{b.n}, true)
+		b.g.Drawn(b.now, id(1), uuid.Max, true)
 		b.offerN(1, 3)
-		if n := b.begin()[id(1)]; n != 1 {
-			t.Fatalf("%d attempts at once while half-open, want 1", n)
+		if picks, draws, _ := b.g.Next(b.now, 10); len(picks)+len(draws) != 0 {
+			t.Fatalf("%v and %v beside the probe, want none", picks, draws)
+		}
+		if !b.g.Begin(b.now, id(1), b.n) {
+			t.Fatal("the probe does not begin")
 		}
 		state(HalfOpen)
 		b.done(1, failure)
@@ -218,6 +221,7 @@ func TestCircuit(t *testing.T) {
 			}
 		}
 	}
+	b.g.Drawn(b.now, id(1), uuid.Nil, false)
 	b.now = b.now.Add(maxPause)
 	b.offerN(1, 5)
 	if n := b.begin()[id(1)]; n != 1 {
@@ -228,6 +232,66 @@ func TestCircuit(t *testing.T) {
 	state(Closed)
 	if n := b.begin()[id(1)]; n < 2 {
 		t.Errorf("%d attempts once it is closed", n)
+	}
+}
+
+func TestParkedDeliveriesTakeTurnsWithThoseThatAreHeld(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, small)
+	b.grow(1, 10)
+	b.g.HasParked(b.now, id(1))
+	b.offerN(1, 10)
+	picks, draws, _ := b.g.Next(b.now, 1000)
+	if len(picks) != 5 || len(draws) != 1 || draws[0].N != 5 {
+		t.Errorf("%d of those that are held, and %v", len(picks), draws)
+	}
+}
+
+func TestADrawGoesOnWhereTheLastOneEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, small)
+	draw := func() uuid.UUID {
+		t.Helper()
+		_, draws, _ := b.g.Next(b.now, 1)
+		if len(draws) != 1 {
+			t.Fatalf("draws %v, want one", draws)
+		}
+		b.g.Drop(b.now, id(1))
+		return draws[0].After
+	}
+	b.g.HasParked(b.now, id(1))
+	first := draw()
+	b.g.Drawn(b.now, id(1), id(7), true)
+	second := draw()
+	b.g.HasParked(b.now, id(1)) // perhaps older ones
+	third := draw()
+	b.g.Drawn(b.now, id(1), id(8), true)
+	b.now = b.now.Add(drawAnew + 1)
+	fourth := draw()
+	if want := []uuid.UUID{uuid.Nil, id(7), uuid.Nil, uuid.Nil}; !slices.Equal([]uuid.UUID{first, second, third, fourth}, want) {
+		t.Errorf("drawn after %v, %v, %v and %v, want %v", first, second, third, fourth, want)
+	}
+	b.g.Drawn(b.now, id(1), uuid.Nil, false)
+	if _, draws, _ := b.g.Next(b.now, 1); len(draws) != 0 {
+		t.Errorf("draws %v when nothing is parked any more", draws)
+	}
+}
+
+func TestADrawThatFindsNothingSpendsNoRate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, small)
+	b.g.Configure(b.now, id(1), 10, 5)
+	b.grow(1, 4)
+	b.now = b.now.Add(time.Second)
+	b.g.HasParked(b.now, id(1))
+	_, draws, _ := b.g.Next(b.now, 100)
+	for range draws[0].N {
+		b.g.Drop(b.now, id(1))
+	}
+	b.g.Drawn(b.now, id(1), uuid.Nil, false)
+	b.offerN(1, 10)
+	if n := b.begin()[id(1)]; n != 5 {
+		t.Errorf("%d attempts begun in a second whose rate is 5", n)
 	}
 }
 

@@ -57,8 +57,8 @@ func (g *Gate[T]) Drain() (offered, claimed []T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, e := range g.endpoints {
-		for e.queued() > 0 {
-			offered = append(offered, e.pop())
+		for _, h := range e.expire(time.Time{}, true) {
+			offered = append(offered, h.v)
 			g.queued--
 		}
 		for _, h := range e.waiting {

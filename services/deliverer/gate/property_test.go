@@ -65,19 +65,32 @@ func (m *model) park(e, v int) {
 func number(u uuid.UUID) int { return int(u[14])<<8 | int(u[15]) }
 
 func (m *model) next(t *rapid.T) {
-	picks, refills, _ := m.g.Next(m.now, rapid.IntRange(1, 30).Draw(t, "most"))
+	m.take(rapid.IntRange(1, 30).Draw(t, "most"))
+}
+
+// take claims what the gate lets through; of draws, as much as is parked.
+func (m *model) take(most int) {
+	picks, draws, _ := m.g.Next(m.now, most)
+	taken := len(picks)
 	for _, p := range picks {
 		m.leave(p.Delivery, number(p.EndpointID))
 	}
 	m.picked = append(m.picked, picks...)
-	for _, r := range refills {
-		e := number(r.EndpointID)
-		n := min(r.N, len(m.parked[e]))
+	for _, d := range draws {
+		taken += d.N
+		e := number(d.EndpointID)
+		n := min(d.N, len(m.parked[e]))
 		for _, v := range m.parked[e][:n] {
-			m.in[v] = e
+			m.picked = append(m.picked, Pick[int]{d.EndpointID, v})
 		}
-		m.g.Refilled(m.now, r.EndpointID, m.parked[e][:n], n == r.N)
 		m.parked[e] = m.parked[e][n:]
+		for range d.N - n {
+			m.g.Drop(m.now, d.EndpointID)
+		}
+		m.g.Drawn(m.now, d.EndpointID, uuid.Max, n == d.N)
+	}
+	if taken > most {
+		m.t.Fatalf("%d taken, asked for %d", taken, most)
 	}
 }
 
@@ -177,20 +190,7 @@ func (m *model) finish(t *rapid.T) {
 		}
 		m.now = m.now.Add(time.Second)
 		m.expire()
-		picks, refills, _ := m.g.Next(m.now, 100)
-		for _, p := range picks {
-			m.leave(p.Delivery, number(p.EndpointID))
-		}
-		m.picked = append(m.picked, picks...)
-		for _, r := range refills {
-			e := number(r.EndpointID)
-			n := min(r.N, len(m.parked[e]))
-			for _, v := range m.parked[e][:n] {
-				m.in[v] = e
-			}
-			m.g.Refilled(m.now, r.EndpointID, m.parked[e][:n], n == r.N)
-			m.parked[e] = m.parked[e][n:]
-		}
+		m.take(100)
 		for _, p := range m.picked {
 			if m.g.Begin(m.now, p.EndpointID, p.Delivery) {
 				m.posting[number(p.EndpointID)] = append(m.posting[number(p.EndpointID)], p.Delivery)

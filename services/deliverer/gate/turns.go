@@ -13,16 +13,19 @@ type Pick[T any] struct {
 	Delivery   T
 }
 
-// A Refill asks for up to N parked deliveries of an endpoint, and is answered by Refilled.
-type Refill struct {
+// A Draw asks for the oldest N parked deliveries of an endpoint, to be claimed
+// where they are. It is followed by Drawn, and for each of the N by a Begin, or
+// by a Drop if there are fewer.
+type Draw struct {
 	EndpointID uuid.UUID
 	N          int
+	After      uuid.UUID // those before it are gone, as far as is known
 }
 
 // Next returns up to most deliveries that may be claimed now, one of each
-// endpoint by turns, and which endpoints could do with parked ones. next is when
-// there may be more without anything else happening; zero if never.
-func (g *Gate[T]) Next(now time.Time, most int) (picks []Pick[T], refills []Refill, next time.Time) {
+// endpoint by turns: those that are held, and how many of those that are parked.
+// next is when there may be more without anything else happening; zero if never.
+func (g *Gate[T]) Next(now time.Time, most int) (picks []Pick[T], draws []Draw, next time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.timers.due(now, func(e *endpoint[T]) { g.consider(e, now) })
@@ -35,7 +38,8 @@ func (g *Gate[T]) Next(now time.Time, most int) (picks []Pick[T], refills []Refi
 			room--
 		}
 	}
-	for len(picks) < most && g.inFlight < g.limits.InFlight {
+	drawn := make(map[uuid.UUID]int) // of draws
+	for taken := 0; taken < most && g.inFlight < g.limits.InFlight; {
 		e := g.ready.pop()
 		if e == nil {
 			break
@@ -48,44 +52,51 @@ func (g *Gate[T]) Next(now time.Time, most int) (picks []Pick[T], refills []Refi
 			g.held.push(e)
 			continue
 		}
-		if e.parked && !e.refilling && len(e.queue[Again]) <= e.room()/4 {
-			e.refilling = true
-			refills = append(refills, Refill{e.id, e.room()})
-		}
-		if e.queued() == 0 {
+		v, parked, ok := e.pop()
+		if !ok {
 			continue
 		}
-		picks = append(picks, Pick[T]{e.id, e.pop()})
-		g.queued--
-		g.pick(e, now)
+		if parked {
+			i, known := drawn[e.id]
+			if !known {
+				i = len(draws)
+				drawn[e.id] = i
+				draws = append(draws, Draw{EndpointID: e.id, After: e.drawFrom(now)})
+			}
+			draws[i].N++
+		} else {
+			picks = append(picks, Pick[T]{e.id, v})
+			g.queued--
+		}
+		taken++
+		g.pick(e)
 		g.consider(e, now)
 	}
 	if len(picks) > 0 {
 		signal(g.room)
 	}
-	return picks, refills, g.timers.next()
+	return picks, draws, g.timers.next()
 }
 
-// Refilled hands over parked deliveries that were asked for. They are held
-// whatever else is. more is false if there were fewer than asked for.
-func (g *Gate[T]) Refilled(now time.Time, id uuid.UUID, list []T, more bool) {
+// Drawn says which parked delivery of an endpoint was the last that was claimed,
+// and whether there may be more: there are not, if there were fewer than asked for.
+func (g *Gate[T]) Drawn(now time.Time, id, last uuid.UUID, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.endpoint(id, now)
-	e.refilling, e.parked = false, more
-	for _, v := range list {
-		e.queue[Again] = append(e.queue[Again], held[T]{v, now})
+	if e.parked, e.drawn = more, last; !more {
+		e.drawn = uuid.Nil
 	}
-	g.queued += len(list)
 	g.consider(e, now)
 }
 
-// HasParked says that an endpoint has deliveries that are parked.
+// HasParked says that an endpoint has deliveries that are parked, perhaps older
+// ones than were claimed last.
 func (g *Gate[T]) HasParked(now time.Time, id uuid.UUID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.endpoint(id, now)
-	e.parked = true
+	e.parked, e.drawn = true, uuid.Nil
 	g.consider(e, now)
 }
 

@@ -33,14 +33,20 @@ func (s *stack) profile(ctx context.Context, t trial) (wait func() error) {
 		if s.cfg.Profile == "" || name == "receiver" {
 			continue
 		}
-		file := strings.NewReplacer(" ", "-", "/", "-per-").Replace(fmt.Sprintf("%s-%s-%d-%s.pprof", t.scenario, t.name, s.run, name))
-		g.Go(func() error { return profile(ctx, c, filepath.Join(s.cfg.Profile, file)) })
+		for kind, path := range profiles {
+			file := strings.NewReplacer(" ", "-", "/", "-per-").Replace(fmt.Sprintf("%s-%s-%d-%s-%s.pprof", t.scenario, t.name, s.run, name, kind))
+			g.Go(func() error { return profile(ctx, c, path, filepath.Join(s.cfg.Profile, file)) })
+		}
 	}
 	return g.Wait
 }
 
+// profiles are the kinds, and where net/http/pprof serves them: of the processor, of
+// what was allocated, and of waiting for channels and locks.
+var profiles = map[string]string{"cpu": "profile", "allocs": "allocs", "block": "block"}
+
 // profile writes a profile of a child to a file.
-func profile(ctx context.Context, c *child.Child, file string) (err error) {
+func profile(ctx context.Context, c *child.Child, path, file string) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("profile %s: %w", c.Name, err)
@@ -50,7 +56,7 @@ func profile(ctx context.Context, c *child.Child, file string) (err error) {
 	if err := c.AwaitLine(ctx, "profiles served", &served); err != nil {
 		return err
 	}
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", served.Address, profileSeconds)
+	url := fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", served.Address, path, profileSeconds)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

@@ -116,17 +116,20 @@ func Decode(data []byte) (Delivery, error) {
 	return d, nil
 }
 
-// Bounds are the smallest and the largest of some ids, which are not empty.
-// Queries name them, so that only the partitions between them are read.
+// Bounds are around the ids of some deliveries, which are not empty, and those of
+// their events: they begin with the same millisecond. Queries name them, so that
+// only the partitions between them are read.
 func Bounds(ids []uuid.UUID) (low, high uuid.UUID) {
-	low, high = ids[0], ids[0]
+	first, last := ids[0], ids[0]
 	for _, id := range ids[1:] {
-		if bytes.Compare(id[:], low[:]) < 0 {
-			low = id
+		if bytes.Compare(id[:], first[:]) < 0 {
+			first = id
 		}
-		if bytes.Compare(id[:], high[:]) > 0 {
-			high = id
+		if bytes.Compare(id[:], last[:]) > 0 {
+			last = id
 		}
 	}
+	low, _ = Siblings(first)
+	_, high = Siblings(last)
 	return low, high
 }
