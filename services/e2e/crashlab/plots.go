@@ -202,8 +202,8 @@ var midway = plot{
 	},
 }
 
-// recovered kills as the deliveries that an endpoint missed are made pending again.
-var recovered = plot{
+// renewed kills as the deliveries that an endpoint missed are made pending again.
+var renewed = plot{
 	prepare: func(ctx context.Context, r *run, _ int) error {
 		t := r.targets[1]
 		t.healed.Store(false)

@@ -46,7 +46,7 @@ const (
 // points are those of the table of faults.
 func points() []point {
 	return []point{
-		{name: "views accepted", process: viewsName, plot: page, round: ackRound},
+		{name: "views accepted", process: viewsName, plot: page, round: leaseRound},
 		{name: "relay published", process: viewsName, plot: published(viaOutbox), without: webhooksName},
 		{name: "fanout received", process: webhooksName, plot: published(viaStream), round: ackRound},
 		{name: "fanout stored", process: webhooksName, plot: published(viaStream), round: ackRound},
@@ -63,7 +63,7 @@ func points() []point {
 		{name: "delete committed", process: webhooksName, plot: deletion(0)},
 		{name: "replay made", process: webhooksName, plot: midway},
 		{name: "replay committed", process: webhooksName, plot: midway},
-		{name: "recovery advanced", process: webhooksName, plot: recovered},
+		{name: "recovery advanced", process: webhooksName, plot: renewed},
 	}
 }
 
