@@ -72,7 +72,7 @@ func ofProcess(name string, cuts bool) []fault {
 			}
 			return nil
 		}},
-		{name + " terminated", parts, cuts, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
+		{name + " terminated", parts, false, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
 			err := s.procs[name].terminate()
 			pause(rnd, 0, time.Second)
 			return errors.Join(err, s.procs[name].startReady())
