@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/e2e/crashlab/check"
 )
 
 // A fault is something that happens to a part of the stack and ends again.
@@ -72,8 +73,12 @@ func ofProcess(name string, cuts bool) []fault {
 			}
 			return nil
 		}},
-		{name + " terminated", parts, false, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
+		{name + " terminated", parts, false, func(_ context.Context, s *stack, r *run, rnd *rand.Rand) error {
+			begun := time.Now()
 			err := s.procs[name].terminate()
+			if now := time.Now(); cuts && now.Sub(begun) >= shutdownTimeout { // what had begun was cut off
+				r.faulted.Write(check.Fault{Name: name + " did not finish", Cuts: true, From: begun, To: now})
+			}
 			pause(rnd, 0, time.Second)
 			return errors.Join(err, s.procs[name].startReady())
 		}},

@@ -29,12 +29,13 @@ import (
 
 // Settings of the services: short, so that a delivery's life fits into a seed.
 const (
-	attemptTimeout = 2 * time.Second
-	lease          = attemptTimeout + 10*time.Second // what a deliverer makes of it
-	retrySchedule  = "200ms,500ms,1s"
-	retrySteps     = 3
-	sweepGrace     = "1s"
-	settleTime     = 10 * time.Second // how long a deliverer waits for one try to settle
+	attemptTimeout  = 2 * time.Second
+	lease           = attemptTimeout + 10*time.Second // what a deliverer makes of it
+	retrySchedule   = "200ms,500ms,1s"
+	retrySteps      = 3
+	sweepGrace      = "1s"
+	shutdownTimeout = 10 * time.Second
+	settleTime      = 10 * time.Second // how long a deliverer waits for one try to settle
 )
 
 // Names of the processes, which are also what faults are done to, with
@@ -220,7 +221,7 @@ func (s *stack) startServices() error {
 	common := append(os.Environ(),
 		"ADDR=127.0.0.1:0", "DATABASE_URL="+database, "JWT_SECRET="+s.jwtSecret, "ENCRYPTION_KEYSET="+s.serial,
 		"ALLOW_CIDRS=127.0.0.0/8", "ATTEMPT_TIMEOUT="+attemptTimeout.String(), "RETRY_SCHEDULE="+retrySchedule,
-		"SWEEP_INTERVAL=200ms", "SWEEP_GRACE="+sweepGrace, "SHUTDOWN_TIMEOUT=10s", "VIEWS_RATE=0", "LOG_LEVEL=debug", "MIGRATE=false",
+		"SWEEP_INTERVAL=200ms", "SWEEP_GRACE="+sweepGrace, "SHUTDOWN_TIMEOUT="+shutdownTimeout.String(), "VIEWS_RATE=0", "LOG_LEVEL=debug", "MIGRATE=false",
 		"EVENT_TYPES_FILE="+types, "MAX_ENDPOINTS=1000", "CREATE_RATE=0", "RECOVER_RATE=0")
 	for name, command := range serviceNames {
 		s.add(name, func() *exec.Cmd {
