@@ -36,7 +36,7 @@ func (w *Worker) claimSkipped(ctx context.Context, items map[uuid.UUID]*item) (w
 			return nil, err, true
 		}
 		w.open(&a, [][]byte{sealed}, [][]byte{nil})
-		it.Attempt, it.schedule = a, w.cfg.Schedule
+		it.Attempt, it.schedule, it.claimed = a, w.cfg.Schedule, w.now()
 		work = append(work, it)
 	}
 	return work, nil, true
