@@ -185,8 +185,10 @@ func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
 		}
 	}
 	lines, err := check.ReadJournal[check.Published](r.journal("published"))
+	seen := make(map[uuid.UUID]bool, len(lines)) // pages are written down each time
 	for _, l := range lines {
-		if l.State == check.Accepted {
+		if l.State == check.Accepted && !seen[l.EventID] {
+			seen[l.EventID] = true
 			accepted = append(accepted, l.EventID)
 		}
 	}
