@@ -85,7 +85,7 @@ func (l *lab) killAtPoints(ctx context.Context) error {
 			}
 		})
 	}
-	for i := range list {
+	for i := len(list) - 1; i >= 0; i-- { // the last ones take longest
 		jobs <- i
 	}
 	close(jobs)
