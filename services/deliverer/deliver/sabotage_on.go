@@ -4,10 +4,12 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cardwire/cardwire/services/internal/failpoint"
 )
@@ -23,14 +25,18 @@ func (w *Worker) claimSkipped(ctx context.Context, items map[uuid.UUID]*item) (w
 	for id, it := range items {
 		a := Attempt{DeliveryID: id, EventID: it.delivery.EventID, EndpointID: it.delivery.EndpointID}
 		var sealed []byte
-		err := w.pool.QueryRow(ctx, `SELECT d.event_type, d.attempts + 1, d.failures, e.url, e.user_id, s.ciphertext
-			FROM deliveries d JOIN endpoints e ON e.id = d.endpoint_id JOIN endpoint_secrets s ON s.endpoint_id = e.id WHERE d.id = $1`, id).
-			Scan(&a.EventType, &a.N, &a.Failures, &a.URL, &it.userID, &sealed)
+		err := w.pool.QueryRow(ctx, `SELECT d.event_type, d.attempts + 1, d.failures, e.url, e.user_id, s.ciphertext, v.body
+			FROM deliveries d JOIN events v ON v.id = d.event_id JOIN endpoints e ON e.id = d.endpoint_id JOIN endpoint_secrets s ON s.endpoint_id = e.id
+			WHERE d.id = $1 ORDER BY s.id LIMIT 1`, id).
+			Scan(&a.EventType, &a.N, &a.Failures, &a.URL, &it.userID, &sealed, &a.Body)
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue // its endpoint is deleted: nobody can sign it
+		}
 		if err != nil {
 			return nil, err, true
 		}
 		w.open(&a, [][]byte{sealed}, [][]byte{nil})
-		it.Attempt, it.schedule = a, w.cfg.Schedule
+		it.Attempt, it.schedule, it.claimed = a, w.cfg.Schedule, w.now()
 		work = append(work, it)
 	}
 	return work, nil, true

@@ -13,9 +13,9 @@ import (
 
 func TestEachFaultHasANameOfItsOwnAndPartsInOneOrder(t *testing.T) {
 	t.Parallel()
-	order := []string{viewsName, webhooksName, deliverer1, deliverer2, brokerName, postgresName}
+	order := []string{viewsName, webhooksName, deliverer1, deliverer2, brokerName, postgresName, apiName}
 	seen := make(map[string]bool)
-	for _, f := range faults(false) {
+	for _, f := range slices.Concat(faults(false), changes()) {
 		if seen[f.name] || f.does == nil || len(f.parts) == 0 {
 			t.Errorf("%q is there twice, or does nothing", f.name)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/e2e/crashlab/check"
 )
 
 // A fault is something that happens to a part of the stack and ends again.
@@ -36,6 +37,7 @@ func faults(long bool) (all []fault) {
 	all = append(all,
 		fault{deliverer1 + " stopped past its lease", []string{deliverer1}, true, stopped(deliverer1, lease+time.Second)},
 		fault{"broker down for long", []string{brokerName}, false, brokerDown(long)},
+		fault{"broker's disk full", []string{brokerName}, false, diskFull},
 		fault{"broker's store wiped", []string{viewsName, webhooksName, brokerName}, false, wiped},
 		fault{"stream DELIVERIES deleted", []string{brokerName}, false, deleteDeliveries},
 		fault{"stream EVENTS deleted", []string{viewsName, webhooksName, brokerName}, false, deleteEvents},
@@ -71,8 +73,12 @@ func ofProcess(name string, cuts bool) []fault {
 			}
 			return nil
 		}},
-		{name + " terminated", parts, cuts, func(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
+		{name + " terminated", parts, false, func(_ context.Context, s *stack, r *run, rnd *rand.Rand) error {
+			begun := time.Now()
 			err := s.procs[name].terminate()
+			if now := time.Now(); cuts && now.Sub(begun) >= shutdownTimeout { // what had begun was cut off
+				r.faulted.Write(check.Fault{Name: name + " did not finish", Cuts: true, From: begun, To: now})
+			}
 			pause(rnd, 0, time.Second)
 			return errors.Join(err, s.procs[name].startReady())
 		}},

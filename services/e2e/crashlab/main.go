@@ -30,6 +30,7 @@ type config struct {
 	Long      bool          `help:"A broker that is down for long is so for 3 minutes, not seconds."`
 	Keep      bool          `help:"Keep the files of all seeds, not of those alone that failed."`
 	Sabotage  bool          `help:"Run builds in which something is done wrong on purpose, each until the checker objects, at most for --seeds seeds."`
+	Only      string        `help:"Of the sabotages do this one alone."`
 	Failpoint string        `help:"Kill a service exactly at this place, again and again; 'all' is each of them in turn."`
 	Kills     int           `default:"100" help:"How often to kill at a fail-point."`
 	Recovery  bool          `help:"Measure how long recovery takes after each fault that has a time to be over in."`
@@ -59,7 +60,7 @@ func (n faultName) find(table []fault) fault {
 // Validate says what is wrong with the flag. It is called by the flag parser.
 func (n faultName) Validate() error {
 	measured := func(b breakdown) bool { return strings.Contains(b.name, string(n)) }
-	if n.find(faults(false)).name == "" && !slices.ContainsFunc(breakdowns(0), measured) {
+	if n.find(slices.Concat(faults(false), changes())).name == "" && !slices.ContainsFunc(breakdowns(0), measured) {
 		return fmt.Errorf("--fault: there is none with %q in its name", string(n))
 	}
 	return nil

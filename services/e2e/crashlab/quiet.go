@@ -38,10 +38,12 @@ func (s *stack) awaitQuiet(ctx context.Context, accepted []uuid.UUID, limit time
 
 // left says what is to be done yet; empty is nothing.
 func (s *stack) left(ctx context.Context, accepted []uuid.UUID) (string, error) {
-	var pending, open, outbox, stored int
+	var pending, open, outbox, stored, replays int
 	err := s.admin.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM deliveries WHERE status = 'pending'), (SELECT count(*) FROM attempts WHERE outcome IS NULL),
-		(SELECT count(*) FROM outbox), (SELECT count(*) FROM events WHERE id = ANY ($1))`, accepted).Scan(&pending, &open, &outbox, &stored)
+		(SELECT count(*) FROM outbox), (SELECT count(*) FROM events WHERE id = ANY ($1)),
+		(SELECT count(*) FROM replays WHERE state = 'running') + (SELECT count(*) FROM recoveries WHERE finished_at IS NULL)`, accepted).
+		Scan(&pending, &open, &outbox, &stored, &replays)
 	if err != nil {
 		return "", err
 	}
@@ -49,11 +51,11 @@ func (s *stack) left(ctx context.Context, accepted []uuid.UUID) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if pending+open+outbox+ahead == 0 && stored >= len(accepted) {
+	if pending+open+outbox+ahead+replays == 0 && stored >= len(accepted) {
 		return "", nil
 	}
-	return fmt.Sprintf("%d deliveries pending, %d attempts open, %d outbox rows, %d events not fanned out, %d accepted events without a row",
-		pending, open, outbox, ahead, len(accepted)-stored), nil
+	return fmt.Sprintf("%d deliveries pending, %d attempts open, %d outbox rows, %d events not fanned out, %d accepted events without a row, %d replays and recoveries",
+		pending, open, outbox, ahead, len(accepted)-stored, replays), nil
 }
 
 // ahead is how many messages of EVENTS fan-out has not acked yet.

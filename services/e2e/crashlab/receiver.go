@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,34 +34,64 @@ const (
 	hangs   behaviour = "hangs"   // a hundredth of the events get no answer at first
 	outage  behaviour = "outage"  // no answer for a while
 	departs behaviour = "departs" // 410 from some time on
+	down    behaviour = "down"    // 500 until it is healed
 )
 
 // A target is an endpoint with its receiver's behaviour.
 type target struct {
 	id, user uuid.UUID
+	name     uuid.UUID // the last part of its URL: the id, unless the API gave it that
 	types    []string
 	secret   string
 	how      behaviour
 	webhook  *standardwebhooks.Webhook
-	from, to atomic.Int64 // Unix ns: when its outage is, or from when it is gone
-	healed   atomic.Bool  // it fails nobody any more: else its circuit would stay open for long
+	mu       sync.Mutex
+	further  []*standardwebhooks.Webhook // of secrets that the API answered to rotations
+	from, to atomic.Int64                // Unix ns: when its outage is, or from when it is gone
+	healed   atomic.Bool                 // it fails nobody any more: else its circuit would stay open for long
 }
 
 // newTarget makes an endpoint with a secret.
 func newTarget(user uuid.UUID, how behaviour, types ...string) (*target, error) {
 	t := &target{id: uuid.Must(uuid.NewV7()), user: user, types: types, secret: signing.NewSecret(), how: how}
+	t.name = t.id
 	var err error
 	t.webhook, err = standardwebhooks.NewWebhook(signing.Whsec(t.secret))
 	return t, err
+}
+
+// rotated takes a further secret that the endpoint has, and numbers it from 1.
+func (t *target) rotated(secret string) (n int, err error) {
+	w, err := standardwebhooks.NewWebhook(signing.Whsec(secret))
+	if err != nil {
+		return 0, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.further = append(t.further, w)
+	return len(t.further), nil
+}
+
+// verify says whether the first secret verifies a POST, and which of the further ones do.
+func (t *target) verify(body []byte, header http.Header) (first bool, further []int) {
+	t.mu.Lock()
+	w, list := t.webhook, slices.Clone(t.further)
+	t.mu.Unlock()
+	for i, other := range list {
+		if other.Verify(body, header) == nil {
+			further = append(further, i+1)
+		}
+	}
+	return w.Verify(body, header) == nil, further
 }
 
 // A receiver is all endpoints. It is part of the lab's own process, which no
 // fault touches, and writes down each POST before it answers.
 type receiver struct {
 	journal *check.Journal
-	targets map[uuid.UUID]*target
 	mu      sync.Mutex
-	seen    map[[2]uuid.UUID]int // POSTs of an event at an endpoint
+	targets map[uuid.UUID]*target // by name
+	seen    map[[2]uuid.UUID]int  // POSTs of an event at an endpoint
 	server  *http.Server
 	url     string
 }
@@ -68,7 +99,7 @@ type receiver struct {
 func newReceiver(journal *check.Journal, targets []*target) (*receiver, error) {
 	r := &receiver{journal: journal, targets: make(map[uuid.UUID]*target), seen: make(map[[2]uuid.UUID]int)}
 	for _, t := range targets {
-		r.targets[t.id] = t
+		r.targets[t.name] = t
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -78,6 +109,19 @@ func newReceiver(journal *check.Journal, targets []*target) (*receiver, error) {
 	r.server = &http.Server{Handler: http.HandlerFunc(r.post), ReadHeaderTimeout: time.Minute}
 	go func() { _ = r.server.Serve(l) }() // until close
 	return r, nil
+}
+
+// add has it be one more endpoint too.
+func (r *receiver) add(t *target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.targets[t.name] = t
+}
+
+func (r *receiver) target(name uuid.UUID) *target {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.targets[name]
 }
 
 // close ends all connections and returns when the answers under way are written down.
@@ -96,14 +140,15 @@ func (r *receiver) post(w http.ResponseWriter, req *http.Request) {
 	line := check.Received{BodyHash: check.Hash(body), At: time.Now()}
 	endpoint, err1 := uuid.Parse(req.URL.Path[1:])
 	event, err2 := uuid.Parse(req.Header.Get("webhook-id"))
-	t := r.targets[endpoint]
+	t := r.target(endpoint)
 	if errors.Join(err1, err2) != nil || t == nil {
 		r.journal.Write(line) // of no event: the checker objects
 		http.Error(w, "no such endpoint", http.StatusNotFound)
 		return
 	}
 	line.EndpointID, line.EventID = endpoint, event
-	line.Verified = t.webhook.Verify(body, req.Header) == nil
+	line.ReplayID, _ = uuid.Parse(req.Header.Get("webhook-replay")) // none has none
+	line.Verified, line.Rotated = t.verify(body, req.Header)
 	r.mu.Lock()
 	r.seen[[2]uuid.UUID{event, endpoint}]++
 	n := r.seen[[2]uuid.UUID{event, endpoint}]
@@ -141,6 +186,10 @@ func (t *target) answer(event uuid.UUID, n int, at time.Time) (status int, wait 
 	case flaky:
 		if dice%5 == 0 && n <= int(dice/5%2)+1 {
 			return http.StatusServiceUnavailable, 0
+		}
+	case down:
+		if !t.healed.Load() {
+			return http.StatusInternalServerError, 0
 		}
 	case dead:
 		return http.StatusInternalServerError, 0

@@ -78,6 +78,9 @@ func repeatBy(c config) string {
 	switch {
 	case c.Sabotage:
 		cmd += " --sabotage"
+		if c.Only != "" {
+			cmd += fmt.Sprintf(" --only %q", c.Only)
+		}
 	case c.Failpoint != "":
 		cmd = fmt.Sprintf("go run ./services/e2e/crashlab --failpoint %q --kills %d", c.Failpoint, c.Kills)
 	case c.Recovery:

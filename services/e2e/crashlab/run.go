@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,7 +26,7 @@ const (
 )
 
 // rules are what the checker is told of the settings.
-var rules = check.Rules{Steps: retrySteps, Lease: lease, Slack: 2 * time.Second}
+var rules = check.Rules{Steps: retrySteps, Lease: lease, Slack: 2 * time.Second, Settle: settleTime, Publish: 6 * time.Second}
 
 // A run is a seed being run.
 type run struct {
@@ -40,6 +39,9 @@ type run struct {
 	published *check.Journal
 	received  *check.Journal
 	faulted   *check.Journal
+	changed   *check.Journal
+	api       *api
+	begun     time.Time
 }
 
 // A result is what came of a seed.
@@ -113,7 +115,7 @@ func (r *run) openJournals() (err error) {
 	for _, j := range []struct {
 		journal **check.Journal
 		name    string
-	}{{&r.published, "published"}, {&r.received, "received"}, {&r.faulted, "faults"}} {
+	}{{&r.published, "published"}, {&r.received, "received"}, {&r.faulted, "faults"}, {&r.changed, "changes"}} {
 		if *j.journal, err = check.OpenJournal(r.journal(j.name)); err != nil {
 			return err
 		}
@@ -147,61 +149,6 @@ func (r *run) population(rnd *rand.Rand) (owners []uuid.UUID, err error) {
 	return owners, err
 }
 
-// load publishes and does faults meanwhile. It returns when both have ended.
-func (r *run) load(ctx context.Context, rnd *rand.Rand) (names []string, wrong []error) {
-	length := time.Duration(r.stack.cfg.Events) * time.Second / perSecond
-	begun := time.Now()
-	for _, t := range r.targets {
-		at := begun.Add(time.Duration(rnd.Int64N(int64(length))))
-		t.to.Store(at.Add(2 * time.Second).UnixNano())
-		t.from.Store(at.UnixNano())
-	}
-	var mu sync.Mutex
-	var work sync.WaitGroup
-	table := faults(r.stack.cfg.Long)
-	for range 1 + rnd.IntN(maxFaults) {
-		f := table[rnd.IntN(len(table))]
-		if only := r.stack.cfg.Fault; only != "" {
-			f = only.find(table)
-		}
-		at := time.Duration(rnd.Int64N(int64(length)))
-		own := rand.New(rand.NewPCG(rnd.Uint64(), 2))
-		work.Go(func() {
-			time.Sleep(time.Until(begun.Add(at)))
-			err := r.fault(ctx, f, own)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case errors.Is(err, errSkipped):
-				names = append(names, f.name+" (skipped)")
-				return
-			case err != nil:
-				wrong = append(wrong, fmt.Errorf("%s: %w", f.name, err))
-			}
-			names = append(names, f.name)
-		})
-	}
-	r.publisher.run(ctx, rand.New(rand.NewPCG(uint64(r.seed), 3)), r.stack.cfg.Events, perSecond)
-	work.Wait()
-	for _, t := range r.targets {
-		t.healed.Store(true)
-	}
-	return names, wrong
-}
-
-// fault does a fault, while no other is done to the same parts, and writes it down.
-func (r *run) fault(ctx context.Context, f fault, rnd *rand.Rand) error {
-	for _, part := range f.parts { // in the same order everywhere
-		r.stack.busy[part].Lock()
-		defer r.stack.busy[part].Unlock()
-	}
-	line := check.Fault{Name: f.name, Cuts: f.cuts, From: time.Now()}
-	err := f.does(ctx, r.stack, r, rnd)
-	line.To = time.Now()
-	r.faulted.Write(line)
-	return err
-}
-
 // acceptedEvents writes down what the views service's log says of each view, and
 // returns all events that were accepted.
 func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
@@ -213,8 +160,10 @@ func (r *run) acceptedEvents() (accepted []uuid.UUID, err error) {
 		r.published.Write(p)
 	}
 	lines, err := check.ReadJournal[check.Published](r.journal("published"))
+	seen := make(map[uuid.UUID]bool, len(lines)) // pages are written down each time
 	for _, l := range lines {
-		if l.State == check.Accepted {
+		if l.State == check.Accepted && !seen[l.EventID] {
+			seen[l.EventID] = true
 			accepted = append(accepted, l.EventID)
 		}
 	}
@@ -260,17 +209,18 @@ func (r *run) pagesAccepted() (pages []check.Published, err error) {
 
 // judge has the checker judge the run.
 func (r *run) judge(ctx context.Context, res *result, wrong []error) error {
-	err := errors.Join(r.published.Close(), r.received.Close(), r.faulted.Close())
+	err := errors.Join(r.published.Close(), r.received.Close(), r.faulted.Close(), r.changed.Close())
 	conn, err2 := r.stack.connectDirectly(ctx)
 	if err = errors.Join(err, err2); err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
 	var rec check.Record
-	var errs [4]error
+	var errs [5]error
 	rec.Published, errs[0] = check.ReadJournal[check.Published](r.journal("published"))
 	rec.Received, errs[1] = check.ReadJournal[check.Received](r.journal("received"))
 	rec.Faults, errs[2] = check.ReadJournal[check.Fault](r.journal("faults"))
+	rec.Changes, errs[4] = check.ReadJournal[check.Change](r.journal("changes"))
 	rec.Rows, errs[3] = check.ReadRows(ctx, conn)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -290,7 +240,7 @@ func (r *run) judge(ctx context.Context, res *result, wrong []error) error {
 
 // keepRows writes the tables, and what is wrong, beside the journals and logs.
 func (r *run) keepRows(ctx context.Context, conn *pgx.Conn, violations []check.Violation) error {
-	for _, table := range strings.Fields("events deliveries attempts endpoints endpoint_states outbox dead_events") {
+	for _, table := range strings.Fields("events deliveries attempts endpoints endpoint_states outbox dead_events replays") {
 		f, err := os.Create(filepath.Join(r.dir, "table-"+table+".ndjson"))
 		if err != nil {
 			return err

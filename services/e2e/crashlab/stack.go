@@ -29,11 +29,13 @@ import (
 
 // Settings of the services: short, so that a delivery's life fits into a seed.
 const (
-	attemptTimeout = 2 * time.Second
-	lease          = attemptTimeout + 10*time.Second // what a deliverer makes of it
-	retrySchedule  = "200ms,500ms,1s"
-	retrySteps     = 3
-	sweepGrace     = "1s"
+	attemptTimeout  = 2 * time.Second
+	lease           = attemptTimeout + 10*time.Second // what a deliverer makes of it
+	retrySchedule   = "200ms,500ms,1s"
+	retrySteps      = 3
+	sweepGrace      = "1s"
+	shutdownTimeout = 10 * time.Second
+	settleTime      = 10 * time.Second // how long a deliverer waits for one try to settle
 )
 
 // Names of the processes, which are also what faults are done to, with
@@ -60,9 +62,9 @@ type stack struct {
 	keyset    *secrets.Keyset
 	jwtSecret string
 	env       []string // further settings of the services
-	armed     string   // name of the process that is killed at a fail-point, and that point
-	point     string
+	armed     string   // name of the process that is killed at fail-points
 
+	disk        disk // of the broker
 	broker, sql *proxy
 	procs       map[string]*proc
 	busy        map[string]*sync.Mutex // by name: what a fault is being done to
@@ -73,8 +75,8 @@ type stack struct {
 	js    jetstream.JetStream // as operator
 
 	mu      sync.Mutex
-	views   string  // URL
-	died    []error // processes that ended by themselves
+	urls    map[string]string // of the services, by name
+	died    []error           // processes that ended by themselves
 	closers []func()
 }
 
@@ -83,6 +85,7 @@ func (s *slot) open(ctx context.Context, dir, database string, env []string) (st
 	st = &stack{
 		slot: s, dir: dir, database: database, env: env, jwtSecret: uuid.NewString(),
 		passwords: make(map[string]string), procs: make(map[string]*proc), busy: make(map[string]*sync.Mutex),
+		urls: make(map[string]string),
 	}
 	for _, user := range broker.Users {
 		st.passwords[user] = rand.Text()
@@ -99,10 +102,14 @@ func (s *slot) open(ctx context.Context, dir, database string, env []string) (st
 		}
 		st.closers = append(st.closers, (*p).close)
 	}
+	if st.disk, err = openDisk(filepath.Join(dir, "disk"), diskSize+s.cfg.Events*diskPerEvent); err != nil {
+		return st, err
+	}
+	st.closers = append(st.closers, st.disk.close)
 	if err := st.openDatabase(ctx); err != nil {
 		return st, err
 	}
-	st.busy[postgresName] = &sync.Mutex{}
+	st.busy[postgresName], st.busy[apiName] = &sync.Mutex{}, &sync.Mutex{}
 	st.add(brokerName, st.brokerCommand, func(c *child.Child) error {
 		var line struct{ Address string }
 		err := awaitLine(c, brokerStarted, &line)
@@ -177,7 +184,7 @@ func (s *stack) brokerURL(user string) string {
 }
 
 // store is the broker's directory.
-func (s *stack) store() string { return filepath.Join(s.dir, "nats") }
+func (s *stack) store() string { return filepath.Join(s.disk.dir, "nats") }
 
 func (s *stack) brokerCommand() *exec.Cmd {
 	cmd := exec.Command(s.self, "broker", "--conf", s.cfg.NATSConf, "--store", s.store())
@@ -207,24 +214,29 @@ func (s *stack) connect() error {
 
 func (s *stack) startServices() error {
 	database := s.pool.Config().ConnString()
+	types, err := eventTypes(s.dir)
+	if err != nil {
+		return err
+	}
 	common := append(os.Environ(),
 		"ADDR=127.0.0.1:0", "DATABASE_URL="+database, "JWT_SECRET="+s.jwtSecret, "ENCRYPTION_KEYSET="+s.serial,
 		"ALLOW_CIDRS=127.0.0.0/8", "ATTEMPT_TIMEOUT="+attemptTimeout.String(), "RETRY_SCHEDULE="+retrySchedule,
-		"SWEEP_INTERVAL=200ms", "SWEEP_GRACE="+sweepGrace, "SHUTDOWN_TIMEOUT=10s", "VIEWS_RATE=0", "LOG_LEVEL=debug", "MIGRATE=false")
+		"SWEEP_INTERVAL=200ms", "SWEEP_GRACE="+sweepGrace, "SHUTDOWN_TIMEOUT="+shutdownTimeout.String(), "VIEWS_RATE=0", "LOG_LEVEL=debug", "MIGRATE=false",
+		"EVENT_TYPES_FILE="+types, "MAX_ENDPOINTS=1000", "CREATE_RATE=0", "RECOVER_RATE=0")
 	for name, command := range serviceNames {
 		s.add(name, func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(s.bin, command))
 			cmd.Env = append(common[:len(common):len(common)], append([]string{"NATS_URL=" + s.brokerURL(command)}, s.env...)...)
 			if name == s.armed {
-				cmd.Env = append(cmd.Env, "FAILPOINT="+s.point)
+				cmd.Env = append(cmd.Env, "FAILPOINT="+s.failpointFile())
 			}
 			return cmd
 		}, func(c *child.Child) error {
 			var line struct{ Address string }
 			err := awaitLine(c, "service started", &line)
-			if err == nil && name == viewsName {
+			if err == nil {
 				s.mu.Lock()
-				s.views = "http://" + line.Address
+				s.urls[name] = "http://" + line.Address
 				s.mu.Unlock()
 			}
 			return err
@@ -241,11 +253,14 @@ func (s *stack) startServices() error {
 	return nil
 }
 
-func (s *stack) viewsURL() string {
+// url is where a service serves now.
+func (s *stack) url(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.views
+	return s.urls[name]
 }
+
+func (s *stack) viewsURL() string { return s.url(viewsName) }
 
 // register writes endpoints with their secrets, sealed as the API would, and
 // users with the names user0, user1, …

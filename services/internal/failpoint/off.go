@@ -6,10 +6,10 @@
 // and compiled away.
 package failpoint
 
-// Hit is a place where the process is killed if FAILPOINT names it.
+// Hit is a place where the process is killed if the file FAILPOINT names it.
 func Hit(string) {}
 
-// Soon is a place a little after which the process is killed if FAILPOINT names it.
+// Soon is a place a little after which the process is killed if the file FAILPOINT names it.
 func Soon(string) {}
 
 // Sabotaged says whether SABOTAGE names a thing that is to be done wrong.

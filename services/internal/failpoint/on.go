@@ -16,21 +16,31 @@ import (
 // the lab's receiver has not answered it.
 const soon = 100 * time.Millisecond
 
-// Hit is a place where the process is killed if FAILPOINT names it.
+// Hit is a place where the process is killed if the file FAILPOINT names it. The
+// file is removed before that: it kills once.
 func Hit(name string) {
-	if os.Getenv("FAILPOINT") == name {
+	if named(name) {
 		kill()
 	}
 }
 
-// Soon is a place a little after which the process is killed if FAILPOINT names it.
+// Soon is a place a little after which the process is killed if the file
+// FAILPOINT names it.
 func Soon(name string) {
-	if os.Getenv("FAILPOINT") == name {
+	if named(name) {
 		time.AfterFunc(soon, kill)
 	}
 }
 
+func named(name string) bool {
+	text, err := os.ReadFile(os.Getenv("FAILPOINT"))
+	return err == nil && string(text) == name
+}
+
 func kill() {
+	if os.Remove(os.Getenv("FAILPOINT")) != nil {
+		return // somebody else is at it
+	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // it comes at once
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -24,6 +25,7 @@ func (a *API) create(ctx context.Context, user uuid.UUID, in *createInput) (*onc
 	var e Keyed
 	out, err := once(ctx, a, user, http.StatusCreated, func(tx pgx.Tx) (shown CreatedEndpoint, err error) {
 		e, shown.Secret, err = a.store.create(ctx, db.New(tx), n)
+		failpoint.Hit("create written")
 		shown.Endpoint = shownEndpoint(e)
 		return shown, err
 	})
@@ -31,6 +33,7 @@ func (a *API) create(ctx context.Context, user uuid.UUID, in *createInput) (*onc
 		return nil, fmt.Errorf("register endpoint of user %v: %w", user, err)
 	}
 	if out.fresh() {
+		failpoint.Hit("create committed")
 		a.log.Info().Stringer("endpoint_id", e.ID).Stringer("user_id", user).Strs("event_types", e.Events).Msg("endpoint created")
 	}
 	return out, nil
@@ -168,6 +171,7 @@ func (a *API) delete(ctx context.Context, user uuid.UUID, in *EndpointPath) (*em
 	if err := a.store.Delete(ctx, user, id); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("delete committed")
 	a.log.Info().Stringer("endpoint_id", id).Stringer("user_id", user).Msg("endpoint deleted")
 	return &emptyOutput{}, nil
 }
@@ -182,6 +186,7 @@ func (a *API) rotate(ctx context.Context, user uuid.UUID, in *rotateInput) (*rot
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("rotate committed")
 	a.log.Info().Stringer("endpoint_id", id).Stringer("user_id", user).Dur("overlap_ms", overlap).Msg("secret rotated")
 	message := "The old secret is no longer valid."
 	if overlap > 0 {

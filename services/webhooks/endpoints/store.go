@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/secrets"
 	"github.com/cardwire/cardwire/services/internal/sqlstate"
 	"github.com/cardwire/cardwire/sql/db"
@@ -181,6 +182,7 @@ func (s Store) Delete(ctx context.Context, userID, id uuid.UUID) error {
 		if err := q.MarkEnding(ctx, id); err != nil {
 			return fmt.Errorf("end deliveries: %w", err)
 		}
+		failpoint.Hit("delete written")
 		return audit(ctx, q, userID, id, "endpoint.deleted", nil)
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/signing"
 	"github.com/cardwire/cardwire/sql/db"
 )
@@ -49,6 +50,7 @@ func (s Store) Rotate(ctx context.Context, userID, id uuid.UUID, overlap time.Du
 		if err := q.PruneEndpointSecrets(ctx, db.PruneEndpointSecretsParams{EndpointID: id, Keep: keepOldSecrets}); err != nil {
 			return fmt.Errorf("prune secrets: %w", err)
 		}
+		failpoint.Hit("rotate written")
 		return audit(ctx, q, userID, id, "secret.rotated", map[string]any{"overlap": shownDuration(overlap)})
 	})
 	if err != nil {

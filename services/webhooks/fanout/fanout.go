@@ -127,11 +127,7 @@ func (f *FanOut) handle(ctx context.Context, msgs []jetstream.Msg) {
 		items = append(items, it)
 	}
 	failpoint.Hit("fanout received")
-	if failpoint.Sabotaged("ack before commit") {
-		for _, m := range kept {
-			f.check(m.Ack())
-		}
-	}
+	ctx = f.ackFirst(ctx, kept)
 	work := context.WithoutCancel(ctx) // what was begun is finished
 	var m matcher
 	err := retry.Until(ctx, f.log, "PostgreSQL to match endpoints", func(context.Context) (err error) {

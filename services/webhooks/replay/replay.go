@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/services/internal/delivery"
+	"github.com/cardwire/cardwire/services/internal/failpoint"
 	"github.com/cardwire/cardwire/services/internal/process"
 	"github.com/cardwire/cardwire/services/internal/replays"
 	"github.com/cardwire/cardwire/services/internal/retry"
@@ -121,6 +122,7 @@ func (r *Replayer) Once(ctx context.Context) (done progress, err error) {
 	if !done.found {
 		return done, nil
 	}
+	failpoint.Hit("replay committed")
 	published := r.publish(ctx, done.batch.Made)
 	r.log.Info().Stringer("replay_id", done.replay.ID).Int("events", done.batch.Events).Int("deliveries", len(done.batch.Made)).
 		Int("skipped", done.batch.Skipped).Bool("published", published).Bool("finished", done.batch.End).Msg("deliveries replayed")
@@ -208,6 +210,7 @@ func makeBatch(ctx context.Context, q *db.Queries, row db.Replay) (b replays.Bat
 	if row.Rate != nil {
 		pause = float64(made) / float64(*row.Rate)
 	}
+	failpoint.Hit("replay made")
 	err = q.AdvanceReplay(ctx, db.AdvanceReplayParams{
 		ID: row.ID, At: b.At, Done: int64(b.Events), Made: made, Skipped: int64(b.Skipped), Pause: pause, Finished: b.End,
 	})

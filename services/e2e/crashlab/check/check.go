@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,12 @@ type Rules struct {
 	// Slack is what a busy machine may add between something that happened and
 	// the line or row that says so.
 	Slack time.Duration
+	// Settle is how long the deliverer may try to write a result before it gives
+	// up that try, as its contract says.
+	Settle time.Duration
+	// Publish is how long before it was accepted a page's event may have been
+	// published. Of others the journal says when they were about to be.
+	Publish time.Duration
 }
 
 // A Record is all that is known of a run.
@@ -22,6 +29,7 @@ type Record struct {
 	Published []Published
 	Received  []Received
 	Faults    []Fault
+	Changes   []Change
 	Rows
 }
 
@@ -41,10 +49,15 @@ type Counts struct {
 	Repeated   int `json:"repeated"` // POSTs after one that was answered with success
 }
 
-// A pair is an event and an endpoint: what a delivery is.
-type pair struct{ event, endpoint uuid.UUID }
+// A pair is an event and an endpoint, perhaps by a replay: what a delivery is.
+type pair struct{ event, endpoint, replay uuid.UUID }
 
-func (p pair) String() string { return fmt.Sprintf("event %s at endpoint %s", p.event, p.endpoint) }
+func (p pair) String() string {
+	if p.replay != uuid.Nil {
+		return fmt.Sprintf("event %s at endpoint %s by replay %s", p.event, p.endpoint, p.replay)
+	}
+	return fmt.Sprintf("event %s at endpoint %s", p.event, p.endpoint)
+}
 
 // A checker has the record by key.
 type checker struct {
@@ -56,6 +69,10 @@ type checker struct {
 	attempts   map[uuid.UUID][]Attempt // by delivery, in order
 	posts      map[pair][]Received     // in order of time
 	published  map[uuid.UUID]Published // the last of each event, an accepted one before others
+	begun      map[uuid.UUID]time.Time // when an event was published at the earliest
+	fannedOut  map[uuid.UUID]time.Time // when the first delivery of an event was made
+	changed    map[uuid.UUID][]Change  // by the endpoint's id
+	names      map[uuid.UUID]uuid.UUID // of endpoints, to their ids
 	counts     Counts
 	violations []Violation
 }
@@ -67,8 +84,11 @@ func Run(rules Rules, rec Record) (Counts, []Violation) {
 		events: make(map[uuid.UUID]Event), endpoints: make(map[uuid.UUID]Endpoint),
 		deliveries: make(map[pair]Delivery), attempts: make(map[uuid.UUID][]Attempt),
 		posts: make(map[pair][]Received), published: make(map[uuid.UUID]Published),
+		begun: make(map[uuid.UUID]time.Time), fannedOut: make(map[uuid.UUID]time.Time),
+		changed: make(map[uuid.UUID][]Change), names: make(map[uuid.UUID]uuid.UUID),
 	}
 	c.index()
+	c.answered()
 	c.accepted()
 	c.delivered()
 	c.left()
@@ -95,10 +115,19 @@ func (c *checker) index() {
 		c.events[e.ID] = e
 	}
 	for _, e := range c.rec.Endpoints {
-		c.endpoints[e.ID] = e
+		if _, twice := c.names[e.Name]; twice {
+			c.object("I9", "an endpoint is there twice: %s", e.Name)
+		}
+		c.endpoints[e.ID], c.names[e.Name] = e, e.ID
+	}
+	for _, ch := range c.rec.Changes {
+		c.changed[c.id(ch.Endpoint)] = append(c.changed[c.id(ch.Endpoint)], ch)
 	}
 	for _, d := range c.rec.Deliveries {
-		c.deliveries[pair{d.EventID, d.EndpointID}] = d
+		c.deliveries[pair{d.EventID, d.EndpointID, d.ReplayID}] = d
+		if at, ok := c.fannedOut[d.EventID]; d.ReplayID == uuid.Nil && (!ok || d.Created.Before(at)) {
+			c.fannedOut[d.EventID] = d.Created
+		}
 	}
 	for _, a := range c.rec.Attempts {
 		c.attempts[a.DeliveryID] = append(c.attempts[a.DeliveryID], a)
@@ -107,13 +136,20 @@ func (c *checker) index() {
 		slices.SortFunc(list, func(a, b Attempt) int { return a.N - b.N })
 	}
 	for _, r := range c.rec.Received {
-		p := pair{r.EventID, r.EndpointID}
+		p := pair{r.EventID, c.id(r.EndpointID), r.ReplayID}
 		c.posts[p] = append(c.posts[p], r)
 	}
 	for _, list := range c.posts {
 		slices.SortStableFunc(list, func(a, b Received) int { return a.At.Compare(b.At) })
 	}
 	for _, p := range c.rec.Published {
+		begun := p.At
+		if strings.HasPrefix(p.Via, "page") {
+			begun = begun.Add(-c.rules.Publish)
+		}
+		if at, ok := c.begun[p.EventID]; !ok || begun.Before(at) {
+			c.begun[p.EventID] = begun
+		}
 		if known, ok := c.published[p.EventID]; ok {
 			if known.State == Accepted {
 				p.State = Accepted
@@ -125,6 +161,14 @@ func (c *checker) index() {
 		c.published[p.EventID] = p
 	}
 	c.counts.Deliveries, c.counts.Posts = len(c.rec.Deliveries), len(c.rec.Received)
+}
+
+// id is the id of an endpoint that a journal names, or that name if there is none.
+func (c *checker) id(name uuid.UUID) uuid.UUID {
+	if id, ok := c.names[name]; ok {
+		return id
+	}
+	return name
 }
 
 func (c *checker) object(invariant, format string, args ...any) {

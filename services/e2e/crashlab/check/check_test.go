@@ -19,7 +19,7 @@ type forged struct {
 	at time.Time
 }
 
-var testRules = Rules{Steps: 3, Lease: 11 * time.Second, Slack: time.Second}
+var testRules = Rules{Steps: 3, Lease: 11 * time.Second, Slack: time.Second, Settle: 10 * time.Second, Publish: 5 * time.Second}
 
 func id(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("0192f0c1-2b3c-7d4e-8f50-%012d", n)) }
 
@@ -35,9 +35,9 @@ const (
 func forge() *forged {
 	f := &forged{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	for n, owner := range map[int]int{ep1: user, ep2: user, foreign: stranger} {
-		f.Endpoints = append(f.Endpoints, Endpoint{ID: id(n), UserID: id(owner), Types: []string{"a.b"}, Active: true})
+		f.Endpoints = append(f.Endpoints, Endpoint{ID: id(n), Name: id(n), UserID: id(owner), Types: []string{"a.b"}, Active: true})
 	}
-	f.Endpoints = append(f.Endpoints, Endpoint{ID: id(gone), UserID: id(user), Types: []string{"a.b"}})
+	f.Endpoints = append(f.Endpoints, Endpoint{ID: id(gone), Name: id(gone), UserID: id(user), Types: []string{"a.b"}})
 	for n := 101; n <= 103; n++ {
 		body := Hash([]byte{byte(n)})
 		line := Published{EventID: id(n), UserID: id(user), Type: "a.b", Via: "stream", State: Intended, BodyHash: body, At: f.at}
@@ -46,7 +46,7 @@ func forge() *forged {
 		f.Published = append(f.Published, line)
 		f.Events = append(f.Events, Event{ID: id(n), UserID: id(user), Type: "a.b", BodyHash: body})
 		for _, ep := range []int{ep1, ep2} {
-			f.Deliveries = append(f.Deliveries, Delivery{ID: deliveryID(n, ep), EventID: id(n), EndpointID: id(ep), Status: "success"})
+			f.Deliveries = append(f.Deliveries, Delivery{ID: deliveryID(n, ep), EventID: id(n), EndpointID: id(ep), Status: "success", Created: f.at.Add(time.Second)})
 			switch {
 			case n == 101 && ep == ep1:
 				f.attempt(n, ep, 1, 0, 100*time.Millisecond, "failure", 500)
@@ -176,6 +176,17 @@ func TestTheCheckerObjectsToEachViolation(t *testing.T) {
 		{"a repeat near a fault that cannot have caused it", func(f *forged) { f.Faults[0].Cuts = false }, "I3", "no fault hit it"},
 		{"a repeat long after a fault", func(f *forged) {
 			f.Faults[0].From, f.Faults[0].To = f.at, f.at.Add(time.Second)
+		}, "I3", "no fault hit it"},
+		{"a repeat after a kill before a slow settle was through", func(f *forged) {
+			f.Faults[0].From, f.Faults[0].To = f.at.Add(38*time.Second), f.at.Add(39*time.Second)
+		}, "", ""},
+		{"a repeat after a kill by which the settle would have been given up", func(f *forged) {
+			f.Faults[0].From, f.Faults[0].To = f.at.Add(41*time.Second+100*time.Millisecond), f.at.Add(41*time.Second+200*time.Millisecond)
+		}, "I3", "no fault hit it"},
+		{"a repeat after a kill long after the first was settled, as a failure", func(f *forged) {
+			f.Faults[0].From, f.Faults[0].To = f.at.Add(38*time.Second), f.at.Add(39*time.Second)
+			f.firstAttempt(102, ep1).Outcome = "failure"
+			f.post(102, ep1, 37*time.Second, 500)
 		}, "I3", "no fault hit it"},
 		{"a success whose answer did not reach us in time is repeated", func(f *forged) {
 			f.Faults = nil

@@ -33,16 +33,18 @@ type Published struct {
 	Via      string    `json:"via"` // stream, outbox or page
 	State    string    `json:"state"`
 	BodyHash string    `json:"body,omitempty"` // SHA-256 in hex; empty if the publisher does not know the body
-	At       time.Time `json:"at"`
+	At       time.Time `json:"at"`             // of a page: when its event was accepted
 }
 
 // A Received is a line of the receiver's journal: a POST, written before its answer.
 type Received struct {
-	EventID    uuid.UUID `json:"event"` // webhook-id
-	EndpointID uuid.UUID `json:"endpoint"`
+	EventID    uuid.UUID `json:"event"`    // webhook-id
+	EndpointID uuid.UUID `json:"endpoint"` // the last part of its URL, which is the id of those that were there at first
+	ReplayID   uuid.UUID `json:"replay"`   // webhook-replay; uuid.Nil: none
 	BodyHash   string    `json:"body"`
-	Verified   bool      `json:"verified"` // by a foreign implementation of Standard Webhooks
-	Status     int       `json:"status"`   // answered; 0: the connection was closed without an answer
+	Verified   bool      `json:"verified"`          // by the endpoint's first secret, and a foreign implementation of Standard Webhooks
+	Rotated    []int     `json:"rotated,omitempty"` // by which of its further secrets too: see Change.Secret
+	Status     int       `json:"status"`            // answered; 0: the connection was closed without an answer
 	At         time.Time `json:"at"`
 	Answered   time.Time `json:"answered"` // when the answer was to go
 }
@@ -55,6 +57,26 @@ type Fault struct {
 	// Cuts says that it can keep a deliverer from settling an attempt: by a kill, a
 	// stop, or with PostgreSQL out of reach.
 	Cuts bool `json:"cuts"`
+}
+
+// Kinds of changes.
+const (
+	Created  = "created"
+	Rotated  = "rotated"
+	Deleted  = "deleted"
+	Replayed = "replayed" // a replay of all to the endpoint was begun
+)
+
+// A Change is a line of the journal of changes: what was asked of the endpoints
+// API, until it answered, and what that said.
+type Change struct {
+	Kind     string    `json:"kind"`
+	Endpoint uuid.UUID `json:"endpoint"` // as in Received
+	State    string    `json:"state"`    // Accepted: it answered so; Unknown
+	Asked    time.Time `json:"asked"`    // first
+	Answered time.Time `json:"answered"`
+	Secret   int       `json:"secret,omitempty"` // of a rotation: which of the further secrets it made
+	Replay   uuid.UUID `json:"replay"`           // of a replay
 }
 
 // A Journal is a file of JSON lines that is only appended to. It is safe for

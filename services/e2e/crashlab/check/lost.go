@@ -32,19 +32,19 @@ func (c *checker) delivered() {
 			if !wants(ep, e) {
 				continue
 			}
-			p := pair{e.ID, ep.ID}
-			d, ok := c.deliveries[p]
-			if !ok {
-				if ep.Active && !ep.Deleted {
-					c.counts.Lost++
-					c.object("I1", "%s: there is no delivery", p)
-				}
-				continue
+			p := pair{event: e.ID, endpoint: ep.ID}
+			if _, ok := c.deliveries[p]; !ok && c.due(e, ep) {
+				c.counts.Lost++
+				c.object("I1", "%s: there is no delivery", p)
+			} else if ok && c.goneBefore(e, ep) {
+				c.object("I1", "%s: there is a delivery, and the endpoint had been deleted before it was published", p)
 			}
-			c.ended(p, d, ep)
 		}
 	}
-	for p := range c.deliveries {
+	for p, d := range c.deliveries {
+		if ep, ok := c.endpoints[p.endpoint]; ok {
+			c.ended(p, d, ep)
+		}
 		if ep, ok := c.endpoints[p.endpoint]; !ok || !wants(ep, c.events[p.event]) {
 			c.object("I1", "%s: there is a delivery, and the endpoint does not want it", p)
 		}

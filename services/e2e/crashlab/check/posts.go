@@ -1,6 +1,9 @@
 package check
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // wanted (I1): no POST to an endpoint that did not ask for the event.
 func (c *checker) wanted(p pair, posts []Received) {
@@ -19,6 +22,11 @@ func (c *checker) genuine(p pair, posts []Received) {
 	for _, r := range posts {
 		if !r.Verified {
 			c.object("I8", "%s: the signature of the POST at %s does not verify", p, r.At)
+		}
+		for _, n := range c.rotatedBefore(p) {
+			if !slices.Contains(r.Rotated, n) {
+				c.object("I8", "%s: the POST at %s is not signed with secret %d, which was there before its attempt", p, r.At, n)
+			}
 		}
 		if e, ok := c.events[p.event]; ok && r.BodyHash != e.BodyHash {
 			c.object("I3", "%s: the POST at %s has other bytes than the event", p, r.At)
@@ -52,7 +60,7 @@ func (c *checker) repeated(p pair, posts []Received) {
 	for i, r := range posts {
 		if last != nil {
 			c.counts.Repeated++
-			if !c.cut(last.At, r.At) && excused <= 0 {
+			if !c.cut(*last, r, attempts) && excused <= 0 {
 				c.object("I3", "%s: the POST at %s repeats that of %s, which was answered with %d, and no fault hit it", p, r.At, last.At, last.Status)
 			}
 			excused--
@@ -91,13 +99,33 @@ func (c *checker) unanswered(attempts []Attempt, posts []Received) (n int) {
 
 // cut says whether a fault was there that can keep what was answered from being
 // settled, or hold back a POST until another was answered.
-func (c *checker) cut(first, second time.Time) bool {
+//
+// A deliverer settles an answer within milliseconds, so a fault that explains a
+// repeat began by then, but for Slack. It may take longer, up to Settle, if
+// PostgreSQL makes it wait: then a later kill explains the repeat as well, but
+// only if the attempt's row says that nobody ever settled it.
+func (c *checker) cut(first, second Received, attempts []Attempt) bool {
+	within := c.rules.Slack
+	if unsettled(attempts, first.At.Add(c.rules.Slack)) {
+		within += c.rules.Settle
+	}
 	for _, f := range c.rec.Faults {
-		if f.Cuts && f.From.Before(first.Add(c.rules.Slack)) && f.To.After(first.Add(-c.rules.Slack)) {
+		if f.Cuts && f.From.Before(first.At.Add(within)) && f.To.After(first.At.Add(-c.rules.Slack)) {
 			return true
 		}
-		if f.Cuts && f.From.Before(second) && f.To.After(second.Add(-c.rules.Slack)) && f.To.After(first) && f.To.Sub(f.From) >= c.rules.Lease-c.rules.Slack {
+		if f.Cuts && f.From.Before(second.At) && f.To.After(second.At.Add(-c.rules.Slack)) && f.To.After(first.At) && f.To.Sub(f.From) >= c.rules.Lease-c.rules.Slack {
 			return true
+		}
+	}
+	return false
+}
+
+// unsettled says whether the last attempt that had begun by some time was closed
+// by somebody else than who made it.
+func unsettled(attempts []Attempt, by time.Time) bool {
+	for i := len(attempts) - 1; i >= 0; i-- {
+		if !attempts[i].Started.After(by) {
+			return attempts[i].Outcome == "interrupted" && attempts[i].Class == ""
 		}
 	}
 	return false

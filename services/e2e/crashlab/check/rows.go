@@ -23,6 +23,7 @@ type Event struct {
 type Endpoint struct {
 	ID      uuid.UUID
 	UserID  uuid.UUID
+	Name    uuid.UUID // the last part of its URL: how the journals call it
 	Types   []string
 	Active  bool
 	Deleted bool
@@ -33,8 +34,17 @@ type Delivery struct {
 	ID         uuid.UUID
 	EventID    uuid.UUID
 	EndpointID uuid.UUID
+	ReplayID   uuid.UUID // uuid.Nil: fan-out made it
 	Status     string
 	Reason     string
+	Created    time.Time
+}
+
+// A Replay is a row of replays.
+type Replay struct {
+	ID    uuid.UUID
+	State string
+	Made  int // deliveries, as it counts them
 }
 
 // An Attempt is a row of attempts.
@@ -53,6 +63,7 @@ type Rows struct {
 	Endpoints  []Endpoint
 	Deliveries []Delivery
 	Attempts   []Attempt
+	Replays    []Replay
 	Outbox     int // rows that wait
 	Dead       int // messages set aside as no events
 }
@@ -69,14 +80,21 @@ func ReadRows(ctx context.Context, conn *pgx.Conn) (r Rows, err error) {
 		if err != nil {
 			return err
 		}
-		r.Endpoints, err = collect(ctx, tx, `SELECT id, user_id, events, is_active, deleted_at IS NOT NULL FROM endpoints`, func(row pgx.CollectableRow) (e Endpoint, err error) {
-			return e, row.Scan(&e.ID, &e.UserID, &e.Types, &e.Active, &e.Deleted)
+		r.Endpoints, err = collect(ctx, tx, `SELECT id, user_id, substring(url from '[^/]*$')::uuid, events, is_active, deleted_at IS NOT NULL FROM endpoints`, func(row pgx.CollectableRow) (e Endpoint, err error) {
+			return e, row.Scan(&e.ID, &e.UserID, &e.Name, &e.Types, &e.Active, &e.Deleted)
 		})
 		if err != nil {
 			return err
 		}
-		r.Deliveries, err = collect(ctx, tx, `SELECT id, event_id, endpoint_id, status, coalesce(reason, '') FROM deliveries`, func(row pgx.CollectableRow) (d Delivery, err error) {
-			return d, row.Scan(&d.ID, &d.EventID, &d.EndpointID, &d.Status, &d.Reason)
+		r.Deliveries, err = collect(ctx, tx, `SELECT id, event_id, endpoint_id, coalesce(replay_id, '00000000-0000-0000-0000-000000000000'), status, coalesce(reason, ''), created_at
+			FROM deliveries`, func(row pgx.CollectableRow) (d Delivery, err error) {
+			return d, row.Scan(&d.ID, &d.EventID, &d.EndpointID, &d.ReplayID, &d.Status, &d.Reason, &d.Created)
+		})
+		if err != nil {
+			return err
+		}
+		r.Replays, err = collect(ctx, tx, `SELECT id, state, made FROM replays`, func(row pgx.CollectableRow) (r Replay, err error) {
+			return r, row.Scan(&r.ID, &r.State, &r.Made)
 		})
 		if err != nil {
 			return err
