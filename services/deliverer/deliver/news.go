@@ -24,7 +24,7 @@ type news struct {
 	ended    []result             // deliveries that were given up, or delivered after they had been
 }
 
-func (n news) none() bool { return len(n.failures) == 0 && len(n.ended) == 0 }
+func (n news) none() bool { return len(n.failures)+len(n.gone)+len(n.ended) == 0 }
 
 // newsOf finds what is news in a batch.
 func newsOf(batch []result) news {
