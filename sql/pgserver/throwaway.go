@@ -33,11 +33,17 @@ type Throwaway struct {
 // NewThrowaway starts a server with settings for speed on a new directory, in
 // memory where that is possible. It takes the PostgreSQL that [Ensure] gets.
 func NewThrowaway(ctx context.Context, log zerolog.Logger) (*Throwaway, error) {
+	return NewThrowawayIn(ctx, throwawayBase(), log)
+}
+
+// NewThrowawayIn is [NewThrowaway] with a new directory in base. Started by root, the
+// server runs as another user, who must be able to enter base.
+func NewThrowawayIn(ctx context.Context, base string, log zerolog.Logger) (*Throwaway, error) {
 	bin, err := Ensure(ctx, Options{Log: log})
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(throwawayBase(), "cardwire-pg-")
+	dir, err := os.MkdirTemp(base, "cardwire-pg-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for a throwaway PostgreSQL: %w", err)
 	}

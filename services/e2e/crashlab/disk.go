@@ -6,32 +6,32 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
 
 const (
-	// diskSize is how much the broker's disk takes, and diskPerEvent what each event
-	// of a seed adds: several times what it needs.
-	diskSize     = 32 << 20
-	diskPerEvent = 16 << 10
-	// refill is how often what was freed meanwhile is filled again.
-	refill = 50 * time.Millisecond
+	// diskSize is how much a disk takes while it isn't full; it takes of the memory
+	// what is written.
+	diskSize = 1 << 30
+	// squeeze is how often what was freed meanwhile is taken away again.
+	squeeze = 50 * time.Millisecond
 )
 
-// A disk is a small file system of the broker's own. Without the right to mount
-// one it is a directory, which can't be full.
+// A disk is a small file system of its own. Without the right to mount one it is a
+// directory, which can't be full.
 type disk struct {
 	dir     string
 	mounted bool
 }
 
-func openDisk(dir string, size int) (d disk, err error) {
+// openDisk makes dir a disk.
+func openDisk(dir string) (disk, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return d, fmt.Errorf("make directory: %w", err)
+		return disk{}, fmt.Errorf("make directory: %w", err)
 	}
-	return disk{dir: dir, mounted: mountSmall(dir, size) == nil}, nil
+	d := disk{dir: dir, mounted: mountSmall(dir, diskSize) == nil}
+	return d, os.Chmod(dir, 0o755) // a mounted one can be written by everybody
 }
 
 func (d disk) close() {
@@ -40,44 +40,60 @@ func (d disk) close() {
 	}
 }
 
-// diskFull fills the broker's disk and keeps it full for a while. A nats-server that
-// could not write to a stream takes nothing more for it, however much space there
-// is, until it is started anew: as its supervisor would, the lab does that.
-func diskFull(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
-	if !s.disk.mounted {
+// full leaves the disk no free space for a while.
+func (d disk) full(rnd *rand.Rand) error {
+	if !d.mounted {
 		return fmt.Errorf("%w: no right to mount a small disk", errSkipped)
 	}
-	ballast, err := os.Create(filepath.Join(s.disk.dir, "ballast"))
-	if err != nil {
-		return err
-	}
-	defer ballast.Close()
 	end := time.Now().Add(time.Second + time.Duration(rnd.Int64N(int64(2*time.Second))))
 	for time.Now().Before(end) {
-		if err := fill(ballast); err != nil {
-			return err
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(d.dir, &fs); err != nil {
+			return fmt.Errorf("look at disk: %w", err)
 		}
-		time.Sleep(refill)
+		// Refused if more was written meanwhile: then the next one takes that.
+		_ = resizeSmall(d.dir, max(1, fs.Blocks-fs.Bfree)*uint64(fs.Bsize))
+		time.Sleep(squeeze)
 	}
-	if err := os.Remove(ballast.Name()); err != nil {
+	return resizeSmall(d.dir, diskSize)
+}
+
+// brokerDiskFull fills the broker's disk. A nats-server that could not write to a
+// stream takes nothing more for it, however much space there is, until it is started
+// anew: as its supervisor would, the lab does that.
+func brokerDiskFull(_ context.Context, s *stack, _ *run, rnd *rand.Rand) error {
+	if err := s.disk.full(rnd); err != nil {
 		return err
 	}
-	_ = ballast.Close()
 	pause(rnd, 0, time.Second)
 	s.procs[brokerName].kill()
 	return s.procs[brokerName].startReady()
 }
 
-// fill writes until there is no space left.
-func fill(f *os.File) error {
-	for n := 1 << 20; n >= 1; {
-		_, err := f.Write(make([]byte, n))
-		switch {
-		case errors.Is(err, syscall.ENOSPC):
-			n /= 16
-		case err != nil:
-			return fmt.Errorf("fill disk: %w", err)
+// postgresDiskFull fills PostgreSQL's disk. Statements fail that need more space; if
+// its log does, it crashes, and ends if there is none to recover with: then its
+// supervisor starts it again.
+func postgresDiskFull(ctx context.Context, s *stack, _ *run, rnd *rand.Rand) error {
+	ended := make(chan struct{})
+	go func() {
+		_ = s.postgres.Wait()
+		close(ended)
+	}()
+	if err := s.postgresDisk.full(rnd); err != nil {
+		return err
+	}
+	for end := time.Now().Add(postgresBack); time.Now().Before(end); time.Sleep(quietPoll) {
+		select {
+		case <-ended:
+			return s.postgres.Restart(ctx)
+		default:
+		}
+		if c, err := s.connectDirectly(ctx); err == nil {
+			return c.Close(ctx)
 		}
 	}
-	return nil
+	return errors.New("PostgreSQL has space again, and neither answers nor ends")
 }
+
+// postgresBack bounds PostgreSQL's recovery once its disk has space again.
+const postgresBack = 30 * time.Second

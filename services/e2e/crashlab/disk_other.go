@@ -4,6 +4,8 @@ package main
 
 import "errors"
 
-func mountSmall(string, int) error { return errors.ErrUnsupported }
+func mountSmall(string, uint64) error { return errors.ErrUnsupported }
+
+func resizeSmall(string, uint64) error { return errors.ErrUnsupported }
 
 func unmount(string) error { return nil }

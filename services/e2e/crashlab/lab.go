@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/sql/migrations"
@@ -72,16 +73,35 @@ func (l *lab) close() error {
 // seed must not touch those beside it.
 type slot struct {
 	*lab
-	postgres *pgserver.Throwaway
+	postgres     *pgserver.Throwaway
+	postgresDisk disk
 }
 
-func (l *lab) openSlot(ctx context.Context) (*slot, error) {
-	server, err := pgserver.NewThrowaway(ctx, zerolog.Nop())
-	if err != nil {
+// openSlot opens a slot. Its disk is not in the lab's directory, which only we may
+// enter: PostgreSQL runs as another user.
+func (l *lab) openSlot(ctx context.Context) (s *slot, err error) {
+	s = &slot{lab: l}
+	if s.postgresDisk, err = openDisk(filepath.Join(os.TempDir(), "cardwire-disk-"+uuid.NewString())); err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, server.URL(), zerolog.Nop()); err != nil { // each seed gets a copy
-		return nil, errors.Join(err, server.Close())
+	if s.postgresDisk.mounted {
+		s.postgres, err = pgserver.NewThrowawayIn(ctx, s.postgresDisk.dir, zerolog.Nop())
+	} else {
+		s.postgres, err = pgserver.NewThrowaway(ctx, zerolog.Nop()) // in memory all the same, if it can
 	}
-	return &slot{lab: l, postgres: server}, nil
+	if err == nil {
+		err = migrations.Up(ctx, s.postgres.URL(), zerolog.Nop()) // each seed gets a copy
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *slot) close() (err error) {
+	if s.postgres != nil {
+		err = s.postgres.Close()
+	}
+	s.postgresDisk.close()
+	return errors.Join(err, os.Remove(s.postgresDisk.dir))
 }

@@ -172,7 +172,7 @@ func (l *lab) work(ctx context.Context, seeds <-chan int64, env []string, done f
 		}
 		return err
 	}
-	defer func() { err = errors.Join(err, s.postgres.Close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	for seed := range seeds {
 		res, err := s.runSeed(ctx, seed, env)
 		if ctx.Err() != nil {

@@ -106,7 +106,7 @@ func (l *lab) killed(ctx context.Context, p point) (row string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, s.postgres.Close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	res, err := s.killAt(ctx, p, "point-"+strings.ReplaceAll(p.name, " ", "-"))
 	row = fmt.Sprintf("| %s | %d | %d | %d | %d | %d |\n", p.name, l.cfg.Kills, res.Counts.Posts, res.Counts.Lost, res.Counts.Repeated, p.repeats)
 	if err != nil {

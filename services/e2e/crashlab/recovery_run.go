@@ -45,14 +45,14 @@ func (l *lab) repeat(ctx context.Context, res *recovered) error {
 				if s.breakOnce(ctx, res, turn) {
 					continue
 				}
-				if errs[i] = s.postgres.Close(); errs[i] != nil || ctx.Err() != nil {
+				if errs[i] = s.close(); errs[i] != nil || ctx.Err() != nil {
 					return
 				}
 				if s, errs[i] = l.openSlot(ctx); errs[i] != nil {
 					return
 				}
 			}
-			errs[i] = s.postgres.Close()
+			errs[i] = s.close()
 		})
 	}
 	slots.Wait()

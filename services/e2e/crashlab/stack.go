@@ -102,7 +102,7 @@ func (s *slot) open(ctx context.Context, dir, database string, env []string) (st
 		}
 		st.closers = append(st.closers, (*p).close)
 	}
-	if st.disk, err = openDisk(filepath.Join(dir, "disk"), diskSize+s.cfg.Events*diskPerEvent); err != nil {
+	if st.disk, err = openDisk(filepath.Join(dir, "disk")); err != nil {
 		return st, err
 	}
 	st.closers = append(st.closers, st.disk.close)
