@@ -31,11 +31,11 @@ WITH claimable AS (
 ), ended AS (
     UPDATE deliveries d
     SET status = 'failed', reason = (SELECT c.reason FROM claimable c WHERE c.id = d.id),
-        next_attempt_at = NULL, leased_until = NULL, waits_for = NULL, updated_at = now()
+        next_attempt_at = NULL, leased_until = NULL, claim_id = NULL, waits_for = NULL, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN $1 AND $2
 ), claimed AS (
     UPDATE deliveries d
-    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => $7::float8),
+    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => $7::float8), claim_id = $8::uuid,
         next_attempt_at = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN now() ELSE d.next_attempt_at END,
         waits_for = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN NULL ELSE d.waits_for END, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN $1 AND $2
@@ -73,6 +73,7 @@ type ClaimDeliveriesParams struct {
 	Early            float64
 	Parked           bool
 	Lease            float64
+	ClaimID          uuid.UUID
 }
 
 type ClaimDeliveriesRow struct {
@@ -105,6 +106,7 @@ type ClaimDeliveriesRow struct {
 // (delivery.Bounds), so that only their partitions are read.
 //
 // parked says that these are parked and the caller has locked them: LockParked.
+// claim_id is what UnclaimDeliveries knows the claim by.
 //
 // Whatever its statistics say, the planner must go by the primary keys: hence
 // arrays and no joins with the big tables. And only what is pending has a
@@ -118,6 +120,7 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, arg ClaimDeliveriesParams
 		arg.Early,
 		arg.Parked,
 		arg.Lease,
+		arg.ClaimID,
 	)
 	if err != nil {
 		return nil, err
@@ -259,7 +262,7 @@ func (q *Queries) DisableEndpoints(ctx context.Context, arg DisableEndpointsPara
 
 const endDeliveries = `-- name: EndDeliveries :many
 UPDATE deliveries d
-SET status = 'failed', reason = $1::text, next_attempt_at = NULL, waits_for = NULL, leased_until = NULL, updated_at = now()
+SET status = 'failed', reason = $1::text, next_attempt_at = NULL, waits_for = NULL, leased_until = NULL, claim_id = NULL, updated_at = now()
 WHERE d.id = ANY (ARRAY (
     SELECT w.id FROM deliveries w
     WHERE w.endpoint_id = $2 AND w.id > $3::uuid AND w.next_attempt_at IS NOT NULL AND w.leased_until IS NULL
@@ -641,6 +644,7 @@ WITH result AS (
                                ELSE now() + make_interval(secs => r.wait) END,
         waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
         leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
+        claim_id = CASE WHEN d.attempts = r.n THEN NULL ELSE d.claim_id END,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
         exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
@@ -768,11 +772,11 @@ func (q *Queries) StillWaiting(ctx context.Context, endpointIds []uuid.UUID) ([]
 
 const unclaimDeliveries = `-- name: UnclaimDeliveries :exec
 WITH unclaimed AS (
-    UPDATE deliveries d SET attempts = d.attempts - 1, leased_until = NULL, updated_at = now()
-    FROM (SELECT unnest($1::uuid[]) AS id, unnest($4::int[]) AS n) c
+    UPDATE deliveries d SET attempts = d.attempts - 1, leased_until = NULL, claim_id = NULL, updated_at = now()
+    FROM (SELECT unnest($1::uuid[]) AS id, unnest($4::uuid[]) AS claim_id) c
     WHERE d.id = c.id AND d.id = ANY ($1::uuid[]) AND d.id BETWEEN $2::uuid AND $3::uuid
-      AND d.attempts = c.n AND d.next_attempt_at IS NOT NULL AND d.leased_until IS NOT NULL
-    RETURNING d.id, c.n
+      AND d.claim_id = c.claim_id AND d.next_attempt_at IS NOT NULL AND d.leased_until IS NOT NULL
+    RETURNING d.id, d.attempts + 1 AS n
 )
 DELETE FROM attempts a
 USING unclaimed u
@@ -780,19 +784,20 @@ WHERE a.delivery_id = u.id AND a.n = u.n AND a.delivery_id = ANY ($1::uuid[]) AN
 `
 
 type UnclaimDeliveriesParams struct {
-	Ids  []uuid.UUID
-	Low  uuid.UUID
-	High uuid.UUID
-	Ns   []int32
+	Ids      []uuid.UUID
+	Low      uuid.UUID
+	High     uuid.UUID
+	ClaimIds []uuid.UUID
 }
 
-// Undoes claims whose attempts were not begun: they never were.
+// Undoes claims whose attempts were not begun: they never were. Those are meant too
+// that may not have been made: whoever did not get the answer can't know.
 func (q *Queries) UnclaimDeliveries(ctx context.Context, arg UnclaimDeliveriesParams) error {
 	_, err := q.db.Exec(ctx, unclaimDeliveries,
 		arg.Ids,
 		arg.Low,
 		arg.High,
-		arg.Ns,
+		arg.ClaimIds,
 	)
 	return err
 }

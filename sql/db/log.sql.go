@@ -45,7 +45,7 @@ func (q *Queries) AttemptDurations(ctx context.Context, arg AttemptDurationsPara
 
 const delivery = `-- name: Delivery :one
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM deliveries
 WHERE id = $1 AND endpoint_id = $2
 `
@@ -80,6 +80,7 @@ func (q *Queries) Delivery(ctx context.Context, arg DeliveryParams) (Delivery, e
 		&i.ExhaustedAt,
 		&i.AttemptsBefore,
 		&i.ReplayID,
+		&i.ClaimID,
 	)
 	return i, err
 }
@@ -203,7 +204,7 @@ func (q *Queries) ListAttempts(ctx context.Context, arg ListAttemptsParams) ([]L
 
 const listDeliveries = `-- name: ListDeliveries :many
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM deliveries
 WHERE endpoint_id = $1
 ORDER BY id DESC
@@ -249,6 +250,7 @@ func (q *Queries) ListDeliveries(ctx context.Context, arg ListDeliveriesParams) 
 			&i.ExhaustedAt,
 			&i.AttemptsBefore,
 			&i.ReplayID,
+			&i.ClaimID,
 		); err != nil {
 			return nil, err
 		}
@@ -347,10 +349,10 @@ func (q *Queries) Payloads(ctx context.Context, arg PayloadsParams) ([]PayloadsR
 
 const scanDeliveries = `-- name: ScanDeliveries :many
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM (
     SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
     FROM deliveries e
     WHERE e.endpoint_id = $1 AND e.id >= $2::uuid AND e.id < $3::uuid
     ORDER BY e.id DESC
@@ -413,6 +415,7 @@ func (q *Queries) ScanDeliveries(ctx context.Context, arg ScanDeliveriesParams) 
 			&i.ExhaustedAt,
 			&i.AttemptsBefore,
 			&i.ReplayID,
+			&i.ClaimID,
 		); err != nil {
 			return nil, err
 		}

@@ -116,6 +116,7 @@ type Delivery struct {
 	ExhaustedAt    *time.Time
 	AttemptsBefore int32
 	ReplayID       *uuid.UUID
+	ClaimID        *uuid.UUID
 }
 
 type DeliveryCount struct {

@@ -80,7 +80,7 @@ WITH expired AS (
     LIMIT $1::int
     FOR NO KEY UPDATE SKIP LOCKED
 ), freed AS (
-    UPDATE deliveries d SET leased_until = NULL, swept_at = now(), updated_at = now()
+    UPDATE deliveries d SET leased_until = NULL, claim_id = NULL, swept_at = now(), updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM expired))
     RETURNING d.id, d.event_id, d.endpoint_id
 ), closed AS (

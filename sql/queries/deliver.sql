@@ -10,6 +10,7 @@
 -- (delivery.Bounds), so that only their partitions are read.
 --
 -- parked says that these are parked and the caller has locked them: LockParked.
+-- claim_id is what UnclaimDeliveries knows the claim by.
 --
 -- Whatever its statistics say, the planner must go by the primary keys: hence
 -- arrays and no joins with the big tables. And only what is pending has a
@@ -32,11 +33,11 @@ WITH claimable AS (
 ), ended AS (
     UPDATE deliveries d
     SET status = 'failed', reason = (SELECT c.reason FROM claimable c WHERE c.id = d.id),
-        next_attempt_at = NULL, leased_until = NULL, waits_for = NULL, updated_at = now()
+        next_attempt_at = NULL, leased_until = NULL, claim_id = NULL, waits_for = NULL, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NOT NULL)) AND d.id BETWEEN @low AND @high
 ), claimed AS (
     UPDATE deliveries d
-    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => @lease::float8),
+    SET attempts = d.attempts + 1, leased_until = clock_timestamp() + make_interval(secs => @lease::float8), claim_id = @claim_id::uuid,
         next_attempt_at = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN now() ELSE d.next_attempt_at END,
         waits_for = CASE WHEN d.next_attempt_at > '9000-01-01Z' THEN NULL ELSE d.waits_for END, updated_at = now()
     WHERE d.id = ANY (ARRAY (SELECT id FROM claimable WHERE reason IS NULL)) AND d.id BETWEEN @low AND @high
@@ -66,13 +67,14 @@ CROSS JOIN LATERAL (
 ) s;
 
 -- name: UnclaimDeliveries :exec
--- Undoes claims whose attempts were not begun: they never were.
+-- Undoes claims whose attempts were not begun: they never were. Those are meant too
+-- that may not have been made: whoever did not get the answer can't know.
 WITH unclaimed AS (
-    UPDATE deliveries d SET attempts = d.attempts - 1, leased_until = NULL, updated_at = now()
-    FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@ns::int[]) AS n) c
+    UPDATE deliveries d SET attempts = d.attempts - 1, leased_until = NULL, claim_id = NULL, updated_at = now()
+    FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@claim_ids::uuid[]) AS claim_id) c
     WHERE d.id = c.id AND d.id = ANY (@ids::uuid[]) AND d.id BETWEEN @low::uuid AND @high::uuid
-      AND d.attempts = c.n AND d.next_attempt_at IS NOT NULL AND d.leased_until IS NOT NULL
-    RETURNING d.id, c.n
+      AND d.claim_id = c.claim_id AND d.next_attempt_at IS NOT NULL AND d.leased_until IS NOT NULL
+    RETURNING d.id, d.attempts + 1 AS n
 )
 DELETE FROM attempts a
 USING unclaimed u
@@ -187,6 +189,7 @@ WITH result AS (
                                ELSE now() + make_interval(secs => r.wait) END,
         waits_for = CASE WHEN r.outcome = 'success' OR r.reason <> '' THEN NULL ELSE nullif(r.waits_for, '') END,
         leased_until = CASE WHEN d.attempts = r.n THEN NULL ELSE d.leased_until END,
+        claim_id = CASE WHEN d.attempts = r.n THEN NULL ELSE d.claim_id END,
         delivered_at = CASE WHEN r.outcome = 'success' THEN now() END,
         exhausted_at = CASE WHEN r.outcome = 'success' THEN NULL WHEN r.reason = 'exhausted' THEN now() ELSE d.exhausted_at END,
         response_code = nullif(r.response_code, 0),
@@ -253,7 +256,7 @@ LIMIT @max_rows::int;
 -- Ends what an endpoint has pending and nobody is at, oldest first from an id on,
 -- up to a number.
 UPDATE deliveries d
-SET status = 'failed', reason = @reason::text, next_attempt_at = NULL, waits_for = NULL, leased_until = NULL, updated_at = now()
+SET status = 'failed', reason = @reason::text, next_attempt_at = NULL, waits_for = NULL, leased_until = NULL, claim_id = NULL, updated_at = now()
 WHERE d.id = ANY (ARRAY (
     SELECT w.id FROM deliveries w
     WHERE w.endpoint_id = @endpoint_id AND w.id > @after_id::uuid AND w.next_attempt_at IS NOT NULL AND w.leased_until IS NULL

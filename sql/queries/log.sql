@@ -6,7 +6,7 @@ SELECT coalesce(sum(n), 0)::bigint FROM delivery_counts WHERE endpoint_id = @end
 -- A page of an endpoint's deliveries, newest event first. Partitions are read
 -- from the newest on, and no further than the page.
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM deliveries
 WHERE endpoint_id = @endpoint_id
 ORDER BY id DESC
@@ -17,10 +17,10 @@ LIMIT @max_rows::int OFFSET @skip::int;
 -- first, those with a status and an event type (empty is any), at most max_rows.
 -- Examines at most max_examined: however few there are, a page has a bound.
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM (
     SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
     FROM deliveries e
     WHERE e.endpoint_id = @endpoint_id AND e.id >= @low::uuid AND e.id < @before::uuid
     ORDER BY e.id DESC
@@ -52,7 +52,7 @@ WHERE bytes <= @max_bytes::bigint;
 
 -- name: Delivery :one
 SELECT id, event_id, endpoint_id, event_type, status, reason, attempts, failures, next_attempt_at, leased_until, swept_at,
-       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id
+       response_code, error_message, delivered_at, created_at, updated_at, waits_for, trigger, exhausted_at, attempts_before, replay_id, claim_id
 FROM deliveries
 WHERE id = @id AND endpoint_id = @endpoint_id;
 

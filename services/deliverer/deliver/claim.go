@@ -34,14 +34,22 @@ const (
 type item struct {
 	delivery delivery.Delivery
 	msg      jetstream.Msg // nil if it was parked: nobody waits for an ack
+	claim    claim         // the last one, whose outcome may be unknown
 
 	// What follows is there once it is claimed.
 	Attempt
 	userID    uuid.UUID // whose endpoint it goes to
 	schedule  Schedule  // the endpoint's
 	exhausted bool      // it was given up before, and is made again
-	claimed   time.Time // its lease is younger than this
 }
+
+// A claim is one statement's.
+type claim struct {
+	id    uuid.UUID
+	begun time.Time // its leases are younger
+}
+
+func (w *Worker) newClaim() claim { return claim{uuid.New(), w.now()} }
 
 // ack acks the item's message, if it has one.
 func (w *Worker) ack(it *item) {
@@ -66,8 +74,11 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 	if work, err, ok := w.claimSkipped(ctx, items); ok {
 		return work, err
 	}
-	p := w.claimParams(slices.Collect(maps.Keys(items)))
-	begun := w.now()
+	c := w.newClaim()
+	for _, it := range items {
+		it.claim = c
+	}
+	p := w.claimParams(slices.Collect(maps.Keys(items)), c)
 	rows, err := w.queries.ClaimDeliveries(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("claim %d deliveries: %w", len(items), err)
@@ -75,20 +86,20 @@ func (w *Worker) claim(ctx context.Context, items map[uuid.UUID]*item) (work []*
 	for _, row := range rows {
 		work = append(work, items[row.ID])
 	}
-	w.claimed(work, rows, begun)
+	w.claimed(work, rows)
 	return work, nil
 }
 
-func (w *Worker) claimParams(ids []uuid.UUID) db.ClaimDeliveriesParams {
+func (w *Worker) claimParams(ids []uuid.UUID, c claim) db.ClaimDeliveriesParams {
 	low, high := delivery.Bounds(ids)
 	return db.ClaimDeliveriesParams{
-		Ids: ids, Low: low, High: high,
+		Ids: ids, Low: low, High: high, ClaimID: c.id,
 		Early: early.Seconds(), Lease: sabotagedLease(w.lease()).Seconds(), MaxInterruptions: maxInterruptions,
 	}
 }
 
-// claimed fills in what a claim, made after begun, tells of each of work.
-func (w *Worker) claimed(work []*item, rows []db.ClaimDeliveriesRow, begun time.Time) {
+// claimed fills in what a claim tells of each of work.
+func (w *Worker) claimed(work []*item, rows []db.ClaimDeliveriesRow) {
 	now := w.now()
 	bodies := make(map[uuid.UUID][]byte, len(rows))
 	for i, row := range rows {
@@ -98,7 +109,6 @@ func (w *Worker) claimed(work []*item, rows []db.ClaimDeliveriesRow, begun time.
 			N: int(row.N), Failures: int(row.Failures), URL: row.Url, ReplayID: row.ReplayID,
 		}
 		it.userID, it.schedule, it.exhausted = row.UserID, w.schedule(row.RetrySchedule), row.Exhausted
-		it.claimed = begun
 		w.open(&it.Attempt, row.Secrets, row.SigningKeys)
 		w.gate.Configure(now, row.EndpointID, int(row.MaxInFlight), int(row.RateLimit))
 		if row.Body != nil {

@@ -3,6 +3,8 @@ package deliver
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,12 +82,18 @@ func (w *Worker) start(ctx context.Context, picks []gate.Pick[*item], begin func
 
 // prepare claims items. It waits while PostgreSQL is away, until ctx ends. With
 // an error nothing is to be attempted, and no message to be acked: they come again.
+// A claim whose answer did not come may have been made: it is undone before the next one.
 func (w *Worker) prepare(ctx context.Context, items map[uuid.UUID]*item) (work []*item, err error) {
 	finish := context.WithoutCancel(ctx) // what was begun is finished
+	var doubtful []*item
 	err = retry.Until(ctx, w.log, "PostgreSQL to claim deliveries", func(context.Context) (err error) {
 		if w.unsettled.Load() {
 			return errUnsettled
 		}
+		if err := w.unclaim(finish, doubtful); err != nil {
+			return err
+		}
+		doubtful = slices.Collect(maps.Values(items))
 		work, err = w.claim(finish, items)
 		return err
 	})
@@ -93,6 +101,7 @@ func (w *Worker) prepare(ctx context.Context, items map[uuid.UUID]*item) (work [
 		return nil, err
 	}
 	if err := w.inTime(work); err != nil {
+		w.letGo(finish, work)
 		return nil, err
 	}
 	return work, nil
@@ -102,9 +111,9 @@ func (w *Worker) prepare(ctx context.Context, items map[uuid.UUID]*item) (work [
 var errUnsettled = errors.New("results are to be taken first")
 
 // inTime objects to claims that took so long that an attempt could outlast its
-// lease. They are not to be attempted: the leases run out.
+// lease. They are not to be attempted.
 func (w *Worker) inTime(work []*item) error {
-	if len(work) == 0 || w.now().Sub(work[0].claimed) <= leaseMargin/2 {
+	if len(work) == 0 || w.now().Sub(work[0].claim.begun) <= leaseMargin/2 {
 		return nil
 	}
 	w.log.Error().Int("deliveries", len(work)).Msg("claimed deliveries given up: claiming took too long")

@@ -21,7 +21,8 @@ const drawPause = 50 * time.Millisecond
 
 // draw claims parked deliveries where they are, and begins their attempts. They
 // have no message: should this process end before it settles them, their leases
-// run out. What a draw that failed would have claimed askReady finds again.
+// run out. What a draw that failed would have claimed askReady finds again, once
+// what it may have claimed is parked again.
 func (w *Worker) draw(ctx context.Context, draws []gate.Draw, running *sync.WaitGroup, begin func([]*item)) {
 	work, parked, err := w.claimParked(context.WithoutCancel(ctx), draws)
 	if err == nil {
@@ -29,6 +30,8 @@ func (w *Worker) draw(ctx context.Context, draws []gate.Draw, running *sync.Wait
 	}
 	if err != nil {
 		w.log.Warn().Err(err).Int("endpoints", len(draws)).Msg("parked deliveries not claimed")
+		doubtful := work
+		running.Go(func() { w.parkAgain(ctx, doubtful) })
 		work = nil
 	}
 	begin(work)
@@ -59,7 +62,24 @@ type found struct {
 	last uuid.UUID
 }
 
-// claimParked claims parked deliveries, and says what it found.
+// parkAgain undoes claims of parked deliveries, which may have been made, and parks
+// them. It waits while PostgreSQL is away, until ctx ends.
+func (w *Worker) parkAgain(ctx context.Context, list []*item) {
+	err := retry.Until(ctx, w.log, "PostgreSQL to undo claims", func(ctx context.Context) error {
+		return w.unclaim(context.WithoutCancel(ctx), list)
+	})
+	if err != nil {
+		return
+	}
+	var park []parking
+	for _, it := range list {
+		park = append(park, parking{it, gate.AtCapacity, w.now()})
+	}
+	w.park(ctx, park)
+}
+
+// claimParked claims parked deliveries, and says what it found. With an error, work is
+// what may have been claimed all the same.
 func (w *Worker) claimParked(ctx context.Context, draws []gate.Draw) (work []*item, parked map[uuid.UUID]found, err error) {
 	if w.unsettled.Load() {
 		return nil, nil, errUnsettled
@@ -73,7 +93,8 @@ func (w *Worker) claimParked(ctx context.Context, draws []gate.Draw) (work []*it
 		p.Limits = append(p.Limits, int32(d.N))
 	}
 	var rows []db.ClaimDeliveriesRow
-	begun := w.now()
+	var tried []*item
+	c := w.newClaim()
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		q := w.queries.WithTx(tx)
 		locked, err := q.LockParked(ctx, p)
@@ -84,12 +105,13 @@ func (w *Worker) claimParked(ctx context.Context, draws []gate.Draw) (work []*it
 		ids := make([]uuid.UUID, 0, len(locked))
 		for _, row := range locked { // of each endpoint in the order of their ids
 			ids = append(ids, row.ID)
+			tried = append(tried, &item{delivery: delivery.Delivery{ID: row.ID, EndpointID: row.EndpointID}, claim: c})
 			parked[row.EndpointID] = found{parked[row.EndpointID].n + 1, row.ID}
 		}
 		if len(ids) == 0 {
 			return nil
 		}
-		claim := w.claimParams(ids)
+		claim := w.claimParams(ids, c)
 		claim.Parked = true
 		if rows, err = q.ClaimDeliveries(ctx, claim); err != nil {
 			return fmt.Errorf("claim %d parked deliveries: %w", len(ids), err)
@@ -97,12 +119,12 @@ func (w *Worker) claimParked(ctx context.Context, draws []gate.Draw) (work []*it
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return tried, nil, err
 	}
 	for _, row := range rows {
-		work = append(work, &item{delivery: delivery.Delivery{ID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID}})
+		work = append(work, &item{delivery: delivery.Delivery{ID: row.ID, EventID: row.EventID, EndpointID: row.EndpointID}, claim: c})
 	}
-	w.claimed(work, rows, begun)
+	w.claimed(work, rows)
 	return work, parked, nil
 }
 

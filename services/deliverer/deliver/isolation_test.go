@@ -366,19 +366,19 @@ func TestUnclaimedDeliveriesWereNeverAttempted(t *testing.T) {
 	t.Parallel()
 	e := steptest.New(t)
 	_, d := record(e, e.Endpoint(alice, "http://127.0.0.1:1/"))
-	claim(e, d, time.Hour)
-	unclaim(e, d, 2) // another attempt than the one that was claimed
+	c := claim(e, d, time.Hour)
+	unclaim(e, d, uuid.New()) // another's
 	wantAttempts(e, d, attempt{1, "in flight", 0, ""})
-	unclaim(e, d, 1)
+	unclaim(e, d, c)
 	wantAttempts(e, d)
 	if n := e.Count(`SELECT count(*) FROM deliveries WHERE attempts = 0 AND leased_until IS NULL AND status = 'pending'`); n != 1 {
 		t.Error("the delivery is not as it was before")
 	}
 }
 
-func unclaim(e *steptest.Env, d delivery.Delivery, n int32) {
+func unclaim(e *steptest.Env, d delivery.Delivery, claimID uuid.UUID) {
 	e.T.Helper()
-	err := db.New(e.DB).UnclaimDeliveries(e.T.Context(), db.UnclaimDeliveriesParams{Ids: []uuid.UUID{d.ID}, Ns: []int32{n}, Low: d.ID, High: d.ID})
+	err := db.New(e.DB).UnclaimDeliveries(e.T.Context(), db.UnclaimDeliveriesParams{Ids: []uuid.UUID{d.ID}, ClaimIds: []uuid.UUID{claimID}, Low: d.ID, High: d.ID})
 	if err != nil {
 		e.T.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,26 +104,37 @@ func (w *Worker) expire(ctx context.Context) {
 		}
 		list = append(list, parking{x.Delivery, x.Reason, x.Until})
 	}
-	w.unclaim(ctx, claimed)
+	w.letGo(ctx, claimed)
 	w.park(ctx, list)
 }
 
-// unclaim undoes the claims of items whose attempts were not begun. If that
-// fails, their leases run out.
-func (w *Worker) unclaim(ctx context.Context, list []*item) {
-	if len(list) == 0 {
-		return
-	}
+// unclaim undoes the claims, those that were made, of items whose attempts were not
+// begun. A claim as old as its lease stays: somebody else may be at the delivery, by
+// a version that writes no claim_id.
+func (w *Worker) unclaim(ctx context.Context, list []*item) error {
 	var p db.UnclaimDeliveriesParams
 	for _, it := range list {
-		p.Ids = append(p.Ids, it.DeliveryID)
-		p.Ns = append(p.Ns, int32(it.N))
+		if w.now().Sub(it.claim.begun) < w.lease() {
+			p.Ids = append(p.Ids, it.delivery.ID)
+			p.ClaimIds = append(p.ClaimIds, it.claim.id)
+		}
+	}
+	if len(p.Ids) == 0 {
+		return nil
 	}
 	p.Low, p.High = delivery.Bounds(p.Ids)
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	if err := w.queries.UnclaimDeliveries(ctx, p); err != nil {
-		w.log.Warn().Err(err).Int("deliveries", len(list)).Msg("claims not undone; their leases run out")
+		return fmt.Errorf("undo %d claims: %w", len(p.Ids), err)
+	}
+	return nil
+}
+
+// letGo is unclaim, once: if that fails, the leases run out.
+func (w *Worker) letGo(ctx context.Context, list []*item) {
+	if err := w.unclaim(ctx, list); err != nil {
+		w.log.Warn().Err(err).Msg("claims not undone; their leases run out")
 	}
 }
 
@@ -130,7 +142,7 @@ func (w *Worker) unclaim(ctx context.Context, list []*item) {
 // message, or parked.
 func (w *Worker) giveBack(ctx context.Context) {
 	offered, claimed := w.gate.Drain()
-	w.unclaim(ctx, claimed)
+	w.letGo(ctx, claimed)
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	var park []parking

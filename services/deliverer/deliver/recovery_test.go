@@ -37,14 +37,16 @@ func TestAnAttemptWhoseProcessDiedIsInterruptedAndMadeAgain(t *testing.T) {
 	}
 }
 
-func claim(e *steptest.Env, d delivery.Delivery, lease time.Duration) {
+func claim(e *steptest.Env, d delivery.Delivery, lease time.Duration) (claimID uuid.UUID) {
 	e.T.Helper()
+	claimID = uuid.New()
 	rows, err := db.New(e.DB).ClaimDeliveries(e.T.Context(), db.ClaimDeliveriesParams{
-		Ids: []uuid.UUID{d.ID}, Low: d.ID, High: d.ID, Lease: lease.Seconds(), MaxInterruptions: 10,
+		Ids: []uuid.UUID{d.ID}, Low: d.ID, High: d.ID, Lease: lease.Seconds(), MaxInterruptions: 10, ClaimID: claimID,
 	})
 	if err != nil || len(rows) != 1 {
 		e.T.Fatalf("claimed %d, %v", len(rows), err)
 	}
+	return claimID
 }
 
 // The connection to PostgreSQL may break after a commit and before its answer:

@@ -36,7 +36,7 @@ func (w *Worker) claimSkipped(ctx context.Context, items map[uuid.UUID]*item) (w
 			return nil, err, true
 		}
 		w.open(&a, [][]byte{sealed}, [][]byte{nil})
-		it.Attempt, it.schedule, it.claimed = a, w.cfg.Schedule, w.now()
+		it.Attempt, it.schedule, it.claim = a, w.cfg.Schedule, w.newClaim()
 		work = append(work, it)
 	}
 	return work, nil, true

@@ -136,7 +136,7 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 func (w *Worker) late(batch []result) (p db.CloseOvertakenParams) {
 	now := w.now()
 	for _, r := range batch {
-		if r.Success && now.Add(queryTimeout).Sub(r.claimed) >= w.lease() {
+		if r.Success && now.Add(queryTimeout).Sub(r.claim.begun) >= w.lease() {
 			p.Ids = append(p.Ids, r.DeliveryID)
 		}
 	}

@@ -20,7 +20,7 @@ func (d *simDelivery) due(now time.Time, early time.Duration) bool {
 // free says that nobody is at a delivery, as far as its lease tells.
 func (d *simDelivery) free(now time.Time) bool { return d.leased.IsZero() || !d.leased.After(now) }
 
-func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration, parked bool) (rows [][]any) {
+func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration, parked bool, claimID uuid.UUID) (rows [][]any) {
 	given := make(map[uuid.UUID]bool) // bodies, by event
 	now := simNow()
 	for _, id := range ids {
@@ -51,13 +51,14 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration, 
 			s.close(id)
 		}
 		if reason != "" {
-			d.status, d.reason, d.next, d.leased, d.waitsFor = "failed", reason, time.Time{}, time.Time{}, ""
+			d.status, d.reason, d.next, d.leased, d.claimID, d.waitsFor = "failed", reason, time.Time{}, time.Time{}, uuid.Nil, ""
 			continue
 		}
 		d.attempts++
 		if d.parked() {
 			d.next, d.waitsFor = now, ""
 		}
+		d.claimID = claimID
 		if s.broken != noLease {
 			d.leased = now.Add(lease).Truncate(time.Microsecond)
 		}
@@ -77,13 +78,14 @@ func (s *simStore) claim(most int, ids []uuid.UUID, early, lease time.Duration, 
 	return rows
 }
 
-func (s *simStore) unclaim(ids []uuid.UUID, ns []int32) [][]any {
+func (s *simStore) unclaim(ids, claimIDs []uuid.UUID) [][]any {
 	for i, id := range ids {
-		d, n := s.delivery(id), int(ns[i])
-		if d == nil || d.attempts != n || d.next.IsZero() || d.leased.IsZero() {
+		d := s.delivery(id)
+		if d == nil || d.claimID != claimIDs[i] || d.next.IsZero() || d.leased.IsZero() {
 			continue
 		}
-		d.leased = time.Time{}
+		n := d.attempts
+		d.leased, d.claimID = time.Time{}, uuid.Nil
 		d.attempts--
 		s.attempts = slices.DeleteFunc(s.attempts, func(a *simAttempt) bool { return a.deliveryID == id && a.n == n && a.outcome == "" })
 	}
@@ -109,7 +111,7 @@ func (s *simStore) settle(ids []uuid.UUID, ns []int32, outcomes []string, waits 
 			d.failures = max(d.failures, int(failures[i]))
 		}
 		if d.attempts == int(ns[i]) {
-			d.leased = time.Time{}
+			d.leased, d.claimID = time.Time{}, uuid.Nil
 		}
 		switch {
 		case success:
@@ -153,7 +155,7 @@ func (s *simStore) takeExpired(most int) [][]any {
 	return s.taken(most,
 		func(d *simDelivery) bool { return !d.next.After(now) && !d.leased.IsZero() && !d.leased.After(now) },
 		func(d *simDelivery) {
-			d.leased, d.swept = time.Time{}, now
+			d.leased, d.claimID, d.swept = time.Time{}, uuid.Nil, now
 			if s.broken != leavesOpen {
 				s.close(d.id)
 			}

@@ -31,7 +31,13 @@ type pair struct {
 	rnd       *rand.Rand
 	ids       []uuid.UUID // of deliveries
 	endpoints []uuid.UUID
-	claims    []db.ClaimDeliveriesRow // all that there were
+	claims    []claimedRow // all that there were
+}
+
+// A claimedRow is what a claim returned, with what it is known by.
+type claimedRow struct {
+	db.ClaimDeliveriesRow
+	claimID uuid.UUID
 }
 
 // TestTheSimulatedStoreDoesWhatPostgreSQLDoes runs random operations on both, and
@@ -138,7 +144,7 @@ var operations = map[string]func(p *pair){
 		}
 		c := p.claims[p.rnd.IntN(len(p.claims))]
 		both(p, "unclaim", func(ctx context.Context, q *db.Queries) ([]struct{}, error) {
-			return none(q.UnclaimDeliveries(ctx, db.UnclaimDeliveriesParams{Ids: []uuid.UUID{c.ID}, Ns: []int32{c.N}, Low: c.ID, High: c.ID}))
+			return none(q.UnclaimDeliveries(ctx, db.UnclaimDeliveriesParams{Ids: []uuid.UUID{c.ID}, ClaimIds: []uuid.UUID{c.claimID}, Low: c.ID, High: c.ID}))
 		})
 	},
 	"close overtaken": func(p *pair) {
@@ -239,11 +245,15 @@ func (p *pair) step() string {
 
 func (p *pair) claim(ids []uuid.UUID, parked bool) {
 	low, high := delivery.Bounds(ids)
-	p.claims = append(p.claims, both(p, "claim", func(ctx context.Context, q *db.Queries) ([]db.ClaimDeliveriesRow, error) {
+	claimID := uuid.New()
+	rows := both(p, "claim", func(ctx context.Context, q *db.Queries) ([]db.ClaimDeliveriesRow, error) {
 		return q.ClaimDeliveries(ctx, db.ClaimDeliveriesParams{
-			Ids: ids, Low: low, High: high, Early: 1, Lease: (5 * grid).Seconds(), MaxInterruptions: 3, Parked: parked,
+			Ids: ids, Low: low, High: high, Early: 1, Lease: (5 * grid).Seconds(), MaxInterruptions: 3, Parked: parked, ClaimID: claimID,
 		})
-	})...)
+	})
+	for _, row := range rows {
+		p.claims = append(p.claims, claimedRow{row, claimID})
+	}
 }
 
 // settle writes a result of any claim that there was: in time, late, or again.

@@ -25,9 +25,9 @@ const (
 // arguments in the order of the generated code.
 var simQueries = map[string]func(*simStore, []any) [][]any{
 	"ClaimDeliveries": func(s *simStore, a []any) [][]any {
-		return s.claim(int(a[2].(int32)), a[3].([]uuid.UUID), seconds(a[4]), seconds(a[6]), a[5].(bool))
+		return s.claim(int(a[2].(int32)), a[3].([]uuid.UUID), seconds(a[4]), seconds(a[6]), a[5].(bool), a[7].(uuid.UUID))
 	},
-	"UnclaimDeliveries": func(s *simStore, a []any) [][]any { return s.unclaim(a[0].([]uuid.UUID), a[3].([]int32)) },
+	"UnclaimDeliveries": func(s *simStore, a []any) [][]any { return s.unclaim(a[0].([]uuid.UUID), a[3].([]uuid.UUID)) },
 	"ParkDeliveries": func(s *simStore, a []any) [][]any {
 		return s.park(a[0].([]uuid.UUID), a[1].([]string), a[2].([]float64), a[3].([]uuid.UUID), seconds(a[6]), a[7].([]string))
 	},

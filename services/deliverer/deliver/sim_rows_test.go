@@ -23,6 +23,7 @@ func (p *pair) real() (lines []string) {
 	p.t.Helper()
 	rows, err := p.pool.Query(p.t.Context(), `
 		SELECT d.id, d.status, coalesce(d.reason, ''), coalesce(d.waits_for, ''), d.attempts, d.failures, d.next_attempt_at, d.leased_until, d.swept_at,
+		       coalesce(d.claim_id, '00000000-0000-0000-0000-000000000000'),
 		       d.exhausted_at IS NOT NULL, (SELECT coalesce(string_agg(a.n || ' ' || coalesce(a.outcome, 'open'), ', ' ORDER BY a.n), '') FROM attempts a WHERE a.delivery_id = d.id)
 		FROM deliveries d ORDER BY d.id`)
 	if err != nil {
@@ -33,10 +34,10 @@ func (p *pair) real() (lines []string) {
 		var next, leased, swept *time.Time
 		var exhausted bool
 		var attempts string
-		if err := rows.Scan(&d.id, &d.status, &d.reason, &d.waitsFor, &d.attempts, &d.failures, &next, &leased, &swept, &exhausted, &attempts); err != nil {
+		if err := rows.Scan(&d.id, &d.status, &d.reason, &d.waitsFor, &d.attempts, &d.failures, &next, &leased, &swept, &d.claimID, &exhausted, &attempts); err != nil {
 			p.t.Fatal(err)
 		}
-		lines = append(lines, fmt.Sprint(d.id, d.status, d.reason, d.waitsFor, d.attempts, d.failures, away(next), away(leased), away(swept), exhausted, attempts))
+		lines = append(lines, fmt.Sprint(d.id, d.status, d.reason, d.waitsFor, d.attempts, d.failures, away(next), away(leased), away(swept), d.claimID, exhausted, attempts))
 	}
 	rows, err = p.pool.Query(p.t.Context(), `
 		SELECT e.id, e.is_active, coalesce(s.waits_for, ''), s.wait_until, s.failing_since, coalesce(s.failures, 0), coalesce(s.ending, false)
@@ -68,7 +69,7 @@ func (p *pair) simulated() (lines []string) {
 			}
 		}
 		lines = append(lines, fmt.Sprint(d.id, d.status, d.reason, d.waitsFor, d.attempts, d.failures, away(&d.next), away(&d.leased), away(&d.swept),
-			!d.exhausted.IsZero(), strings.Join(attempts, ", ")))
+			d.claimID, !d.exhausted.IsZero(), strings.Join(attempts, ", ")))
 	}
 	for _, e := range p.sim.endpoints { // in order of their ids, which are UUIDv7
 		lines = append(lines, fmt.Sprint(e.id, e.active, e.waitsFor, away(&e.waitUntil), away(&e.failingSince), e.failures, e.ending))

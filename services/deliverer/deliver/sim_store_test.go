@@ -42,6 +42,7 @@ type simDelivery struct {
 	status, reason, waitsFor       string
 	attempts, before, failures     int
 	next, leased, swept, exhausted time.Time
+	claimID                        uuid.UUID
 }
 
 type simAttempt struct {

@@ -129,8 +129,7 @@ const recoveryHead = `How long the pipeline takes to be well again by itself, %d
 - nothing waits for more than %s: no event accepted since (in the stream, in the outbox or as a delivery), and no delivery that is due in PostgreSQL.
 
 Load goes on throughout: %d events/s in all three ways in (%d where ten stacks run side by side), to endpoints that are well. Attempts time out after %s, so
-a lease is %s; asked of a deliverer's kill is a lease and %s. What waits longest after PostgreSQL's crash is a claim that was committed and could not be
-answered any more: for its lease. "lost" and "repeated" are the checker's.
+a lease is %s; asked of a deliverer's kill is a lease and %s. "lost" and "repeated" are the checker's.
 
 | fault | asked at p95 | p50 | p95 | most | events | POSTs | lost | repeated |
 |---|---|---|---|---|---|---|---|---|
