@@ -397,15 +397,45 @@ func (q *Queries) LockParked(ctx context.Context, arg LockParkedParams) ([]LockP
 	return items, nil
 }
 
-const lockStates = `-- name: LockStates :exec
-SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE
+const lockStates = `-- name: LockStates :many
+WITH known AS (
+    SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[])
+), locked AS (
+    INSERT INTO endpoint_states AS s (endpoint_id)
+    SELECT e.id FROM endpoints e
+    WHERE e.id = ANY ($2::uuid[]) OR e.id = ANY (ARRAY (SELECT endpoint_id FROM known))
+    ORDER BY e.id
+    ON CONFLICT (endpoint_id) DO UPDATE SET updated_at = now() WHERE false -- locks it, and writes nothing
+)
+SELECT endpoint_id FROM known
 `
 
+type LockStatesParams struct {
+	Answering []uuid.UUID
+	Failing   []uuid.UUID
+}
+
 // Takes the rows of endpoints that a transaction is about to write in several
-// statements, in the order of ids: or else two of them wait for each other.
-func (q *Queries) LockStates(ctx context.Context, endpointIds []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, lockStates, endpointIds)
-	return err
+// statements, in the order of ids: or else two of them wait for each other. Those
+// that fail get the row that they don't have. Returns those that answer and have one.
+func (q *Queries) LockStates(ctx context.Context, arg LockStatesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockStates, arg.Answering, arg.Failing)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var endpoint_id uuid.UUID
+		if err := rows.Scan(&endpoint_id); err != nil {
+			return nil, err
+		}
+		items = append(items, endpoint_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const lockWaiting = `-- name: LockWaiting :exec
@@ -657,7 +687,11 @@ WITH result AS (
 ), recovered AS (
     UPDATE endpoint_states s
     SET failing_since = NULL, failures = 0, updated_at = now()
-    WHERE s.endpoint_id = ANY ($23::uuid[]) AND s.failures > 0
+    WHERE s.endpoint_id = ANY (ARRAY ( -- in the order of LockStates
+        SELECT r.endpoint_id FROM endpoint_states r
+        WHERE r.endpoint_id = ANY ($23::uuid[]) AND r.failures > 0
+        ORDER BY r.endpoint_id
+        FOR NO KEY UPDATE))
 )
 SELECT id, next_attempt_at::timestamptz AS next_attempt_at FROM settled WHERE next_attempt_at IS NOT NULL
 `

@@ -202,14 +202,28 @@ WITH result AS (
 ), recovered AS (
     UPDATE endpoint_states s
     SET failing_since = NULL, failures = 0, updated_at = now()
-    WHERE s.endpoint_id = ANY (@answering::uuid[]) AND s.failures > 0
+    WHERE s.endpoint_id = ANY (ARRAY ( -- in the order of LockStates
+        SELECT r.endpoint_id FROM endpoint_states r
+        WHERE r.endpoint_id = ANY (@answering::uuid[]) AND r.failures > 0
+        ORDER BY r.endpoint_id
+        FOR NO KEY UPDATE))
 )
 SELECT id, next_attempt_at::timestamptz AS next_attempt_at FROM settled WHERE next_attempt_at IS NOT NULL;
 
--- name: LockStates :exec
+-- name: LockStates :many
 -- Takes the rows of endpoints that a transaction is about to write in several
--- statements, in the order of ids: or else two of them wait for each other.
-SELECT FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
+-- statements, in the order of ids: or else two of them wait for each other. Those
+-- that fail get the row that they don't have. Returns those that answer and have one.
+WITH known AS (
+    SELECT endpoint_id FROM endpoint_states WHERE endpoint_id = ANY (@answering::uuid[])
+), locked AS (
+    INSERT INTO endpoint_states AS s (endpoint_id)
+    SELECT e.id FROM endpoints e
+    WHERE e.id = ANY (@failing::uuid[]) OR e.id = ANY (ARRAY (SELECT endpoint_id FROM known))
+    ORDER BY e.id
+    ON CONFLICT (endpoint_id) DO UPDATE SET updated_at = now() WHERE false -- locks it, and writes nothing
+)
+SELECT endpoint_id FROM known;
 
 -- name: NoteFailures :exec
 -- Notes that endpoints failed a number of attempts, and none succeeded meanwhile.

@@ -26,6 +26,11 @@ type news struct {
 
 func (n news) none() bool { return len(n.failures)+len(n.gone)+len(n.ended) == 0 }
 
+// failing are the endpoints whose states are written.
+func (n news) failing() []uuid.UUID {
+	return slices.AppendSeq(slices.Collect(maps.Keys(n.failures)), maps.Keys(n.gone))
+}
+
 // newsOf finds what is news in a batch.
 func newsOf(batch []result) news {
 	n := news{failures: make(map[uuid.UUID]int32), gone: make(map[uuid.UUID]result)}

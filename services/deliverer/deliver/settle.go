@@ -114,8 +114,8 @@ func (w *Worker) write(ctx context.Context, batch []result) (waiting []db.Settle
 		return w.queries.SettleAttempts(ctx, p)
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		states := slices.AppendSeq(slices.Clone(p.Answering), maps.Keys(news.failures))
-		if err := w.queries.WithTx(tx).LockStates(ctx, states); err != nil {
+		p.Answering, err = w.queries.WithTx(tx).LockStates(ctx, db.LockStatesParams{Answering: p.Answering, Failing: news.failing()})
+		if err != nil {
 			return fmt.Errorf("lock states: %w", err)
 		}
 		if waiting, err = w.queries.WithTx(tx).SettleAttempts(ctx, p); err != nil {

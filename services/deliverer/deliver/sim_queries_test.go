@@ -42,7 +42,12 @@ var simQueries = map[string]func(*simStore, []any) [][]any{
 		}
 		return nil
 	},
-	"LockStates":  func(*simStore, []any) [][]any { return nil },
+	"LockStates": func(s *simStore, a []any) (rows [][]any) {
+		for _, id := range a[0].([]uuid.UUID) {
+			rows = append(rows, []any{id})
+		}
+		return rows
+	},
 	"LockWaiting": func(*simStore, []any) [][]any { return nil }, // one statement at a time is in the store
 	"StillWaiting": func(s *simStore, a []any) (rows [][]any) {
 		for _, id := range a[0].([]uuid.UUID) {
