@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -183,12 +184,20 @@ func StopOnSignal(parent context.Context, log zerolog.Logger, grace time.Duratio
 	return ctx
 }
 
+// ballastSize is memory that Run reserves and never touches, so that it costs none:
+// it only lets the heap grow by as much more before it is collected. Services at
+// work have 5 to 10 MB in use and were collected several times a second. GOGC=400 does as much for
+// those, but has a deliverer with 128 MiB of bodies in flight grow to five times that.
+const ballastSize = 24 << 20
+
 // Run opens the steps, connects and serves until ctx ends, then waits for the
 // steps and for open requests, and closes the connections.
 func Run(ctx context.Context, s Service, cfg Config, log zerolog.Logger, open func(Deps) ([]Step, error)) error {
 	if err := cfg.Validate(); err != nil {
 		return &SettingError{err}
 	}
+	ballast := make([]byte, ballastSize)
+	defer runtime.KeepAlive(ballast)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
