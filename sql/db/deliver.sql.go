@@ -439,10 +439,11 @@ func (q *Queries) LockStates(ctx context.Context, arg LockStatesParams) ([]uuid.
 }
 
 const lockWaiting = `-- name: LockWaiting :exec
-SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) AND waits_for IS NOT NULL ORDER BY endpoint_id FOR NO KEY UPDATE
+SELECT FROM endpoint_states WHERE endpoint_id = ANY ($1::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE
 `
 
 // Waits for those who are parking deliveries of endpoints, and keeps others from it.
+// Whatever is noted: who parks the first may not have committed the note.
 func (q *Queries) LockWaiting(ctx context.Context, endpointIds []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, lockWaiting, endpointIds)
 	return err

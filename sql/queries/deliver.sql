@@ -118,7 +118,8 @@ CROSS JOIN LATERAL (
 
 -- name: LockWaiting :exec
 -- Waits for those who are parking deliveries of endpoints, and keeps others from it.
-SELECT FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) AND waits_for IS NOT NULL ORDER BY endpoint_id FOR NO KEY UPDATE;
+-- Whatever is noted: who parks the first may not have committed the note.
+SELECT FROM endpoint_states WHERE endpoint_id = ANY (@endpoint_ids::uuid[]) ORDER BY endpoint_id FOR NO KEY UPDATE;
 
 -- name: ClearWaiting :exec
 -- Notes that endpoints have no parked deliveries left, if so. After LockWaiting in

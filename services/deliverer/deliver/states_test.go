@@ -45,3 +45,31 @@ func TestSettlingDoesNotDeadlockWithWhoWritesTheFirstStateOfAnEndpoint(t *testin
 		t.Errorf("%d failures noted, want 5", n)
 	}
 }
+
+// A deliverer parks the first delivery of an endpoint that another one has disabled meanwhile.
+func TestWhatIsParkedAsTheEndpointIsDisabledIsEnded(t *testing.T) {
+	t.Parallel()
+	e := steptest.New(t)
+	ep := e.Endpoint(alice, "https://receiver.example/")
+	_, d := record(e, ep)
+	e.Exec(`UPDATE endpoints SET is_active = false, disabled_reason = 'gone', disabled_at = now()`)
+	e.Exec(`INSERT INTO endpoint_states (endpoint_id, ending) VALUES ($1, true)`, ep.ID)
+	tx, err := e.DB.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	err = db.New(tx).ParkDeliveries(t.Context(), db.ParkDeliveriesParams{
+		Ids: []uuid.UUID{d.ID}, Reasons: []string{"circuit_open"}, Low: d.ID, High: d.ID,
+		EndpointIds: []uuid.UUID{ep.ID}, EndpointReasons: []string{"circuit_open"}, Waits: []float64{3600},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(e, config(e))
+	e.Await("the deliverer waits", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitStatus(e, d, "failed")
+}
