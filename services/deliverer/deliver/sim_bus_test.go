@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -36,6 +37,7 @@ type simMsg struct {
 	at      time.Time // when it was stored
 	visible time.Time // when it is handed out (again)
 	reader  *simNode  // who had it last
+	done    bool      // acked, but not removed: a disk was full
 }
 
 // store appends a message, and drops a repeat of an id that the stream still has.
@@ -95,7 +97,7 @@ func (n *simNode) take(s consume.Source) (batch []jetstream.Msg, next time.Durat
 	}
 	now := time.Now()
 	for _, m := range b.msgs {
-		if !of(m.subject, s.Consumer.FilterSubject) {
+		if m.done || !of(m.subject, s.Consumer.FilterSubject) {
 			continue
 		}
 		if wait := m.visible.Sub(now); wait > 0 {
@@ -135,6 +137,9 @@ func (m *simMsg) settled(again time.Duration) error {
 	for i, known := range m.bus.msgs {
 		switch {
 		case known.seq != m.seq:
+		case again < 0 && m.bus.happens(m.bus.faults.stays):
+			known.done = true
+			return nil
 		case again < 0:
 			m.bus.msgs = append(m.bus.msgs[:i:i], m.bus.msgs[i+1:]...)
 			return nil
@@ -213,19 +218,39 @@ func (j simJS) Stream(context.Context, string) (jetstream.Stream, error) {
 	return simStream{node: j.node}, nil
 }
 
-// Consumer is asked by the sweeper whether its lane is short. It does not know.
-func (j simJS) Consumer(context.Context, string, string) (jetstream.Consumer, error) {
-	return nil, errSimFault
+// Consumer is asked by the sweeper how far a lane is done, and how long it is: that it does not know.
+func (j simJS) Consumer(_ context.Context, _, name string) (jetstream.Consumer, error) {
+	if err := j.node.reach(j.node.world.faults.fails); err != nil {
+		return nil, err
+	}
+	w := j.node.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	floor := w.bus.seq
+	for _, m := range w.bus.msgs {
+		if !m.done && of(m.subject, "deliveries."+name+".>") {
+			floor = m.seq - 1
+			break
+		}
+	}
+	return simConsumer{info: &jetstream.ConsumerInfo{AckFloor: jetstream.SequenceInfo{Stream: floor}, NumPending: math.MaxInt32}}, nil
 }
+
+type simConsumer struct {
+	jetstream.Consumer
+	info *jetstream.ConsumerInfo
+}
+
+func (c simConsumer) CachedInfo() *jetstream.ConsumerInfo { return c.info }
 
 type simStream struct {
 	jetstream.Stream
 	node *simNode
 }
 
-// GetMsg returns the oldest message under a subject. Which one the option says
+// GetMsg returns the oldest message under a subject, from a sequence on. Which one the option says
 // in a type that the client does not export: as JSON it is that of the protocol.
-func (s simStream) GetMsg(_ context.Context, _ uint64, opts ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+func (s simStream) GetMsg(_ context.Context, from uint64, opts ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
 	request := reflect.New(reflect.TypeOf(opts[0]).In(0).Elem())
 	if err, _ := reflect.ValueOf(opts[0]).Call([]reflect.Value{request})[0].Interface().(error); err != nil {
 		return nil, err
@@ -244,7 +269,7 @@ func (s simStream) GetMsg(_ context.Context, _ uint64, opts ...jetstream.GetMsgO
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.bus.msgs {
-		if of(m.subject, asked.Filter) {
+		if m.seq >= from && of(m.subject, asked.Filter) {
 			return &jetstream.RawStreamMsg{Time: m.at}, nil
 		}
 	}

@@ -75,6 +75,7 @@ func draw(r *rand.Rand) (f simFaults) {
 	if r.Float64() < 0.3 {
 		f.wipes = 1 + r.IntN(2)
 	}
+	f.stays = odds(0.15, 0.3)
 	return f
 }
 

@@ -25,6 +25,7 @@ type simFaults struct {
 	failsStored float64 // it fails and is stored all the same
 	slow        float64 // it takes long
 	ackLost     float64
+	stays       float64 // the broker takes an ack and keeps the message all the same
 	reorder     float64
 	repeat      float64 // a message is handed out twice
 	receiver    float64 // the receiver does not answer with success

@@ -186,7 +186,7 @@ func again(id, eventID, endpointID uuid.UUID) *nats.Msg {
 }
 
 // publishedBefore is the time before which nothing that was published still
-// has a message: the oldest message of the two lanes, or else now, less the
+// has a message: that of the oldest message of the two lanes, or else now, less the
 // grace. A delivery that became due before then, and still waits, was lost by
 // the broker. Thus a long queue is left alone, however long its deliveries wait.
 func (s *Sweeper) publishedBefore(ctx context.Context) (time.Time, error) {
@@ -198,8 +198,12 @@ func (s *Sweeper) publishedBefore(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	for _, lane := range []string{streams.AllFirst, streams.AllAgain} {
-		oldest, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(lane))
+	for consumer, lane := range map[string]string{streams.First: streams.AllFirst, streams.Again: streams.AllAgain} {
+		from, err := s.undone(ctx, consumer)
+		if err != nil {
+			return time.Time{}, err
+		}
+		oldest, err := stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(lane))
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 		case err != nil:
@@ -209,4 +213,18 @@ func (s *Sweeper) publishedBefore(ctx context.Context) (time.Time, error) {
 		}
 	}
 	return before.Add(-s.cfg.SweepGrace), nil
+}
+
+// undone is the first sequence number that a lane's consumer does not hold for
+// done. A broker whose disk was full may still have messages from before that,
+// which it could not remove and gives to nobody: the sweeper must not wait for them.
+func (s *Sweeper) undone(ctx context.Context, name string) (sequence uint64, err error) {
+	consumer, err := s.js.Consumer(ctx, streams.Deliveries, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound): // whoever reads the lane makes it again
+		return 1, nil
+	case err != nil:
+		return 0, fmt.Errorf("look up consumer %s: %w", name, err)
+	}
+	return consumer.CachedInfo().AckFloor.Stream + 1, nil
 }
