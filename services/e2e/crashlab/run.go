@@ -254,7 +254,35 @@ func (r *run) keepRows(ctx context.Context, conn *pgx.Conn, violations []check.V
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.dir, "violations.json"), text, 0o600)
+	return errors.Join(os.WriteFile(filepath.Join(r.dir, "violations.json"), text, 0o600), r.keepBroker(ctx))
+}
+
+// keepBroker writes what the broker says of its streams and consumers, a line for each.
+func (r *run) keepBroker(ctx context.Context) error {
+	f, err := os.Create(filepath.Join(r.dir, "broker.ndjson"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := json.NewEncoder(f)
+	list := r.stack.js.ListStreams(ctx)
+	for info := range list.Info() {
+		err = errors.Join(err, lines.Encode(info))
+		stream, streamErr := r.stack.js.Stream(ctx, info.Config.Name)
+		if streamErr != nil {
+			err = errors.Join(err, streamErr)
+			continue
+		}
+		consumers := stream.ListConsumers(ctx)
+		for info := range consumers.Info() {
+			err = errors.Join(err, lines.Encode(info))
+		}
+		err = errors.Join(err, consumers.Err())
+	}
+	if err = errors.Join(err, list.Err()); err != nil {
+		return fmt.Errorf("keep what the broker says: %w", err)
+	}
+	return nil
 }
 
 // connectDirectly makes a connection to PostgreSQL that no proxy touches.
