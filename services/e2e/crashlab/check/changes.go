@@ -97,13 +97,15 @@ func (c *checker) answered() {
 }
 
 // replayed (I1): a replay of all has a delivery of each event that had one when
-// it was asked for.
+// it was asked for. That it had one an attempt shows that had begun: the time when
+// a row was made is that of its statement's beginning, which may have waited for a lock.
 func (c *checker) replayed(ch Change, ep Endpoint) {
 	if _, deleted := c.of(ep.ID, Deleted); deleted || !ep.Active {
 		return // it may have stopped
 	}
 	for _, d := range c.rec.Deliveries {
-		if d.EndpointID != ep.ID || d.ReplayID != uuid.Nil || !d.Created.Before(ch.Asked) {
+		attempts := c.attempts[d.ID]
+		if d.EndpointID != ep.ID || d.ReplayID != uuid.Nil || len(attempts) == 0 || !attempts[0].Started.Before(ch.Asked) {
 			continue
 		}
 		p := pair{d.EventID, ep.ID, ch.Replay}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Of the endpoints API's changes.
@@ -44,6 +46,20 @@ func (f *forged) replay() {
 		f.Attempts = append(f.Attempts, Attempt{DeliveryID: d.ID, N: 1, Started: at, Finished: at, Outcome: "success"})
 		f.post(event, ep1, 61*time.Second, 204)
 		f.Received[len(f.Received)-1].ReplayID = id(replay)
+	}
+}
+
+// moveAttempt has the first attempt of an event at ep1 be made later.
+func (f *forged) moveAttempt(event int, later time.Duration) {
+	for i := range f.Attempts {
+		if a := &f.Attempts[i]; a.DeliveryID == deliveryID(event, ep1) && a.N == 1 {
+			a.Started, a.Finished = a.Started.Add(later), a.Finished.Add(later)
+		}
+	}
+	for i := range f.Received {
+		if r := &f.Received[i]; r.EventID == id(event) && r.EndpointID == id(ep1) && r.ReplayID == uuid.Nil {
+			r.At, r.Answered = r.At.Add(later), r.Answered.Add(later)
+		}
 	}
 }
 
@@ -143,6 +159,14 @@ func TestTheCheckerKnowsWhatTheAPISaid(t *testing.T) {
 			f.Attempts = f.Attempts[:len(f.Attempts)-1]
 			f.Replays[0].Made = 2
 		}, "I1", "by replay"},
+		{"a replay leaves out an event whose first attempt began after it was asked for", func(f *forged) {
+			f.replay()
+			f.moveAttempt(103, time.Hour)
+			f.Deliveries = f.Deliveries[:len(f.Deliveries)-1]
+			f.Received = f.Received[:len(f.Received)-1]
+			f.Attempts = f.Attempts[:len(f.Attempts)-1]
+			f.Replays[0].Made = 2
+		}, "", ""},
 		{"a replay counts another number than it made", func(f *forged) {
 			f.replay()
 			f.Replays[0].Made = 4
