@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -41,7 +43,6 @@ func (l *lab) sabotage(ctx context.Context) error {
 		if caught != nil {
 			v := caught.Violations[slices.IndexFunc(caught.Violations, broken(s.breaks))]
 			row = fmt.Sprintf("| %s | %s | %d of at most %d | %s | %s |\n", s.name, s.about, caught.Seed-l.cfg.Seed+1, l.cfg.Seeds, invariants(caught), v.Text)
-			_ = os.RemoveAll(caught.Kept)
 		} else {
 			missed = append(missed, s.name)
 		}
@@ -62,8 +63,18 @@ func broken(invariant string) func(check.Violation) bool {
 	return func(v check.Violation) bool { return v.Invariant == invariant }
 }
 
-// firstFailure is the first seed that breaks an invariant with a sabotage; nil is none.
+// firstFailure is the first seed that breaks an invariant with a sabotage; nil is
+// none. It leaves no files, neither of that seed nor of those beside it.
 func (l *lab) firstFailure(ctx context.Context, name, breaks string) (first *result, err error) {
+	dir := l.dir
+	l.dir = filepath.Join(dir, "sabotage")
+	if err := os.Mkdir(l.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(l.dir))
+		l.dir = dir
+	}()
 	var mu sync.Mutex
 	var failed error
 	err = l.campaign(ctx, []string{"SABOTAGE=" + name}, func(res result, err error) bool {
@@ -74,7 +85,6 @@ func (l *lab) firstFailure(ctx context.Context, name, breaks string) (first *res
 			return false
 		}
 		if !slices.ContainsFunc(res.Violations, broken(breaks)) {
-			_ = os.RemoveAll(res.Kept)
 			return first == nil
 		}
 		if first == nil || res.Seed < first.Seed {
