@@ -26,13 +26,25 @@ type Publisher struct {
 //
 // Connect with nats.MaxReconnects(-1) and nats.ReconnectBufSize(-1): by default
 // the client gives up after two minutes, and buffers what it can lose.
-func NewPublisher(nc *nats.Conn) (*Publisher, error) {
+func NewPublisher(nc *nats.Conn, opts ...PublisherOption) (*Publisher, error) {
 	js, err := streams.Open(nc)
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
-	return &Publisher{js: js}, nil
+	p := &Publisher{js: js}
+	for _, opt := range opts {
+		opt(p)
+	}
+	return p, nil
 }
+
+// A PublisherOption of [NewPublisher] is about how to publish.
+type PublisherOption func(*Publisher)
+
+// AtomicBatches has PublishBatch publish 20 events or more as atomic batches. It is
+// for a broker with sync_interval: always, where they are stored 7 times as
+// fast; with 1 s they only cost ([streams.Atomic]).
+func AtomicBatches() PublisherOption { return func(p *Publisher) { p.js = streams.Atomic(p.js) } }
 
 // Conn is the connection that it publishes over.
 func (p *Publisher) Conn() *nats.Conn { return p.js.Conn() }

@@ -35,8 +35,11 @@ func TestMain(m *testing.M) {
 }
 
 // startServer starts a server with EVENTS.
-func startServer(dir string) *server.Server {
+func startServer(dir string, change ...func(*server.Options)) *server.Server {
 	opts := &server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true}
+	for _, f := range change {
+		f(opts)
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		panic(err)

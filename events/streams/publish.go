@@ -11,9 +11,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// publishWindow is how many messages PublishAll has in flight: enough to hide
-// the round trip, and below the client's limit of 4,000, from which on it refuses.
-const publishWindow = 1_000
+// windowSize is how many messages PublishAll has in flight: enough to hide
+// the round trip, and below the client's limit of 4,000, from which on it refuses. An atomic
+// batch has no more either: the broker's limit.
+const windowSize = 1_000
 
 // forgetAfter is when the client forgets a publish that the broker has not
 // answered, as when the leader of a stream changes. By default it never does,
@@ -80,32 +81,39 @@ func PublishAcks(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) 
 // what it has not answered by then is errUnanswered.
 func publishAll(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, within time.Duration, acked func(int, *jetstream.PubAck)) (errs []error, ok bool) {
 	errs = make([]error, len(msgs))
-	futures := make([]jetstream.PubAckFuture, min(len(msgs), publishWindow))
-	ok = true
-	for start := 0; start < len(msgs); start += publishWindow {
-		window := msgs[start:min(start+publishWindow, len(msgs))]
-		for i, m := range window {
-			if errs[start+i] = ctx.Err(); errs[start+i] != nil {
-				continue
-			}
-			// The client's own retries are off: whoever calls decides.
-			futures[i], errs[start+i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
+	for start := 0; start < len(msgs); start += windowSize {
+		end := min(start+windowSize, len(msgs))
+		ackedHere := func(i int, ack *jetstream.PubAck) { acked(start+i, ack) }
+		if a, isAtomic := js.(atomic); isAtomic && a.publish(ctx, msgs[start:end], within, errs[start:end], ackedHere) {
+			continue
 		}
-		patience := within // for each answer, until one does not come
-		for i := range window {
-			if errs[start+i] == nil {
-				var ack *jetstream.PubAck
-				if ack, errs[start+i] = await(ctx, futures[i], patience); ack != nil {
-					acked(start+i, ack)
-				}
-				if errors.Is(errs[start+i], errUnanswered) {
-					patience = 0
-				}
-			}
-			ok = ok && errs[start+i] == nil
+		publishWindow(ctx, js, msgs[start:end], within, errs[start:end], ackedHere)
+	}
+	return errs, !slices.ContainsFunc(errs, func(err error) bool { return err != nil })
+}
+
+// publishWindow publishes messages one by one, without waiting between them.
+func publishWindow(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg, within time.Duration, errs []error, acked func(int, *jetstream.PubAck)) {
+	futures := make([]jetstream.PubAckFuture, len(msgs))
+	for i, m := range msgs {
+		if errs[i] = ctx.Err(); errs[i] == nil {
+			// The client's own retries are off: whoever calls decides.
+			futures[i], errs[i] = js.PublishMsgAsync(m, jetstream.WithRetryAttempts(0))
 		}
 	}
-	return errs, ok
+	patience := within // for each answer, until one does not come
+	for i, future := range futures {
+		if errs[i] != nil {
+			continue
+		}
+		var ack *jetstream.PubAck
+		if ack, errs[i] = await(ctx, future, patience); ack != nil {
+			acked(i, ack)
+		}
+		if errors.Is(errs[i], errUnanswered) {
+			patience = 0
+		}
+	}
 }
 
 // await waits for an answer; one that is there is taken however short the patience.

@@ -32,6 +32,7 @@ type config struct {
 	Bytes   int `help:"Size of an event's body (${minBytes} to 262144)." json:"bytes,omitempty"`
 
 	Sync     string        `default:"1s" help:"The broker's sync_interval: a duration, or always." json:"sync"`
+	Atomic   bool          `help:"Publish in atomic batches where events are published in batches." json:"atomic,omitempty"`
 	Schedule string        `default:"30s,5m,30m" help:"RETRY_SCHEDULE of the deliverer." json:"schedule"`
 	Patience time.Duration `default:"45s" help:"What was not received when nothing has come for so long is lost." json:"patience"`
 	Limit    time.Duration `default:"10m" help:"What was not received so long after the last publish is lost." json:"limit"`

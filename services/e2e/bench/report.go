@@ -93,7 +93,11 @@ func ratio(a, b float64) float64 {
 var columns = [...]string{"views", "broker", "webhooks", "deliverer", postgresName, "receiver", selfName}
 
 func (r report) print(out io.Writer) {
-	fmt.Fprintf(out, "%s, %s, %d CPUs, sync_interval %s\n\n", r.Date.Format(time.DateOnly), r.Go, r.CPUs, r.Settings.Sync)
+	batches := ""
+	if r.Settings.Atomic {
+		batches = ", atomic batches"
+	}
+	fmt.Fprintf(out, "%s, %s, %d CPUs, sync_interval %s%s\n\n", r.Date.Format(time.DateOnly), r.Go, r.CPUs, r.Settings.Sync, batches)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "scenario\tcase\trun\tdeliveries\t/s\tof bare POSTs\tof bare rows\tp50 ms\tp95\tp99\tp99.9\tmax\tbare p50\tp99\tlost\trepeats\t")
 	for _, r := range r.Results {

@@ -21,7 +21,7 @@ func TestTable(t *testing.T) {
 		WAL:    2567.4, StreamBytes: 667, BrokerWritten: 1038,
 	}
 	r := report{
-		Date: time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC), Go: "go1.26.8", CPUs: 2, Settings: config{Sync: "always"},
+		Date: time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC), Go: "go1.26.8", CPUs: 2, Settings: config{Sync: "always", Atomic: true},
 		Results: []result{
 			{Scenario: "one", Case: "flood", Run: 1, Received: 1000, Repeats: 2, PerSecond: 2500, OfPosts: 0.25, OfRows: 0.025, Bare: bare{Posts: 10000, Rows: 100000}, Costs: used},
 			{
@@ -35,7 +35,7 @@ func TestTable(t *testing.T) {
 	r.print(&out)
 	// Columns are told apart by two spaces or more; their widths are tabwriter's.
 	got := regexp.MustCompile(` {2,}`).ReplaceAllString(out.String(), "|")
-	want := `2026-11-24, go1.26.8, 2 CPUs, sync_interval always
+	want := `2026-11-24, go1.26.8, 2 CPUs, sync_interval always, atomic batches
 
 |scenario|case|run|deliveries|/s|of bare POSTs|of bare rows|p50 ms|p95|p99|p99.9|max|bare p50|p99|lost|repeats
 |one|flood|1|1000|2500|0.25 of 10000/s|0.03 of 100000/s|0|2

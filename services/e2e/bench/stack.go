@@ -210,7 +210,11 @@ func (s *stack) connect(urls map[string]string) error {
 		return err
 	}
 	s.closers = append(s.closers, publisher.Close)
-	if s.pub, err = events.NewPublisher(publisher); err != nil {
+	var opts []events.PublisherOption
+	if s.cfg.Atomic {
+		opts = append(opts, events.AtomicBatches())
+	}
+	if s.pub, err = events.NewPublisher(publisher, opts...); err != nil {
 		return err
 	}
 	operator, err := process.ConnectNATS(urls["operator"], "operator", zerolog.Nop(), func(error) {})
