@@ -166,39 +166,45 @@ func DefaultConfig() Config {
 // EventsStream is the configuration of EVENTS.
 func (c Config) EventsStream() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        Events,
-		Description: "What happened, by owner and type: events.<user_id>.<type>",
-		Subjects:    []string{AllEvents},
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardNew, // refuse what does not fit rather than drop what was accepted
-		Storage:     jetstream.FileStorage,
-		MaxAge:      c.EventsMaxAge,
-		MaxBytes:    c.EventsMaxBytes,
-		MaxMsgSize:  MaxMessage,
-		Duplicates:  EventsDedup,
-		Replicas:    c.Replicas,
-		AllowDirect: true,
-		// Several events of one publisher in one write: worth 20× with sync_interval: always.
-		AllowAtomicPublish: true,
+		Name:               Events,
+		Description:        "What happened, by owner and type: events.<user_id>.<type>",
+		Subjects:           []string{AllEvents},
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardNew, // refuse what does not fit rather than drop what was accepted
+		Storage:            jetstream.FileStorage,
+		MaxAge:             c.EventsMaxAge,
+		MaxBytes:           c.EventsMaxBytes,
+		MaxMsgSize:         MaxMessage,
+		Duplicates:         EventsDedup,
+		Replicas:           c.Replicas,
+		AllowDirect:        true,
+		AllowAtomicPublish: true, // see Atomic
 	}
 }
 
 // DeliveriesStream is the configuration of DELIVERIES.
 func (c Config) DeliveriesStream() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:               Deliveries,
-		Description:        "What is to be POSTed, now (first, again) or later (wait)",
-		Subjects:           []string{"deliveries.>"},
-		Retention:          jetstream.WorkQueuePolicy,
-		Discard:            jetstream.DiscardNew,
-		Storage:            jetstream.FileStorage,
-		MaxAge:             DeliveriesMaxAge,
-		MaxMsgSize:         MaxMessage,
-		Duplicates:         DeliveriesDedup,
-		Replicas:           c.Replicas,
-		AllowDirect:        true,
-		AllowAtomicPublish: true,
+	cfg := jetstream.StreamConfig{
+		Name:        Deliveries,
+		Description: "What is to be POSTed, now (first, again) or later (wait)",
+		Subjects:    []string{"deliveries.>"},
+		Retention:   jetstream.WorkQueuePolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		MaxAge:      DeliveriesMaxAge,
+		MaxMsgSize:  MaxMessage,
+		Duplicates:  DeliveriesDedup,
+		Replicas:    c.Replicas,
+		AllowDirect: true,
 	}
+	if c.Replicas == 1 { // the broker does not offer it for copies
+		// PostgreSQL has what is in here, so the broker need not write it before it
+		// acks: a killed one forgets the last milliseconds, which the sweeper publishes
+		// again. With sync_interval: always that spares two of three syncs of a
+		// delivery (measured: latency at 500/s 34–45 → 16–26 ms).
+		cfg.PersistMode = jetstream.AsyncPersistMode
+	}
+	return cfg
 }
 
 // FanOutConsumer reads every event, in batches.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cardwire/cardwire/events/streams"
 )
@@ -41,6 +42,20 @@ func TestWaitLineHeads(t *testing.T) {
 	} {
 		if got := streams.WaitLineConsumer(step).MaxAckPending; got != want {
 			t.Errorf("%s: head of %d, want %d", step, got, want)
+		}
+	}
+}
+
+// The broker offers no asynchronous writing for copies, nor together with atomic batches.
+func TestDeliveriesAreWrittenLaterByALoneBroker(t *testing.T) {
+	t.Parallel()
+	for replicas, want := range map[int]jetstream.PersistModeType{1: jetstream.AsyncPersistMode, 3: jetstream.DefaultPersistMode} {
+		cfg := streams.Config{Replicas: replicas}
+		if got := cfg.DeliveriesStream(); got.PersistMode != want || got.AllowAtomicPublish {
+			t.Errorf("%d copies: persist mode %v, atomic publish %v; want %v and false", replicas, got.PersistMode, got.AllowAtomicPublish, want)
+		}
+		if got := cfg.EventsStream(); got.PersistMode != jetstream.DefaultPersistMode || !got.AllowAtomicPublish {
+			t.Errorf("%d copies: events: persist mode %v, atomic publish %v; want the default, and true", replicas, got.PersistMode, got.AllowAtomicPublish)
 		}
 	}
 }

@@ -102,6 +102,9 @@ func (r *report) stream(ctx context.Context, js jetstream.JetStream, want jetstr
 	diff := diffStream(want, info.Config)
 	full := info.Config.MaxBytes > 0 && float64(info.State.Bytes) > almostFull*float64(info.Config.MaxBytes)
 	switch {
+	case len(diff) > 0 && want.Name == streams.Deliveries:
+		// Not all of it can be edited, and all that is in it is in PostgreSQL.
+		r.warn(name, "Set the setting to what it is; or delete the stream, with the services running: they make it anew, and publish again what waits.", "%s", strings.Join(diff, "; "))
 	case len(diff) > 0:
 		r.warn(name, "Set it so with nats stream edit, or the setting to what it is.", "%s", strings.Join(diff, "; "))
 	case full:
@@ -155,6 +158,7 @@ func diffStream(want, have jetstream.StreamConfig) (d diff) {
 	d.add("duplicate window", have.Duplicates, want.Duplicates)
 	d.add("replicas", have.Replicas, want.Replicas)
 	d.add("direct get", have.AllowDirect, want.AllowDirect)
+	d.add("persist mode", have.PersistMode, want.PersistMode)
 	d.add("atomic publish", have.AllowAtomicPublish, want.AllowAtomicPublish)
 	return d
 }

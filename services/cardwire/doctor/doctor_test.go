@@ -98,6 +98,7 @@ func TestEachFaultOfADeploymentIsFound(t *testing.T) {
 	cfg.Keyset = other
 	cfg.Retention = 5 * time.Minute
 	cfg.Streams.EventsMaxAge = 2 * time.Hour
+	cfg.Streams.Replicas = 3
 	findings := doctor.Examine(t.Context(), cfg)
 	for _, tt := range []struct {
 		name, check string
@@ -106,6 +107,7 @@ func TestEachFaultOfADeploymentIsFound(t *testing.T) {
 	}{
 		{"a consumer is gone", "consumer card-views of EVENTS", doctor.Fail, "does not exist"},
 		{"a stream has another age", "stream EVENTS", doctor.Warn, "max age is 720h0m0s, should be 2h0m0s"},
+		{"a stream has fewer copies", "stream DELIVERIES", doctor.Warn, "replicas is 1, should be 3; persist mode is Async, should be Default"},
 		{"a lane has the ack wait of an older version", "consumer first of DELIVERIES", doctor.Warn, "ack wait is 20s, should be 5s"},
 		{"secrets are sealed by another keyset", "encryption keyset", doctor.Fail, "1 of 1 secrets don't open"},
 		{"a partition of the coming days is missing", "partitions", doctor.Fail, gone},
