@@ -102,7 +102,7 @@ func (l *lab) startPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.postgres, err = pgserver.Start(ctx, pgserver.Config{Bin: bin, Dir: dir, Settings: l.cfg.statementSettings(), Log: zerolog.Nop()}); err != nil {
+	if l.postgres, err = pgserver.Start(ctx, pgserver.Config{Bin: bin, Dir: dir, Settings: l.cfg.postgresSettings(), Log: zerolog.Nop()}); err != nil {
 		return err
 	}
 	return migrations.Up(ctx, l.postgres.URL(), zerolog.Nop()) // each stack gets a copy

@@ -41,7 +41,7 @@ type config struct {
 	Dir        string `help:"Where to put the data meanwhile. It must be on a real disk. The system's temporary directory if empty." json:"-"`
 	Bin        string `help:"Directory of services that are built already; if empty, they are built." json:"-"`
 	JSON       string `help:"File to write the results to." json:"-"`
-	Profile    string `help:"Directory for profiles, of the processor, of allocations and of waiting, three of each process and case." json:"-"`
+	Profile    string `help:"Directory for profiles of each case: of each process three, of the processor, of allocations and of waiting; and plans of one in a hundred SQL statements (auto_explain), which cost some speed." json:"-"`
 	Statements int    `help:"How many of the dearest SQL statements of a case to print, with pg_stat_statements; that costs some speed." json:"statements,omitempty"`
 	Rows       int    `help:"Old deliveries of the scenarios history and replay." json:"rows,omitempty"`
 	Waiting    int    `help:"Deliveries that wait in the scenario retries." json:"waiting,omitempty"`

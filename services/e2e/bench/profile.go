@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,17 +29,50 @@ func (s *stack) profilesAt() string {
 // profile begins to profile the processes of a case. The function returned
 // waits for that to end.
 func (s *stack) profile(ctx context.Context, t trial) (wait func() error) {
+	if s.cfg.Profile == "" {
+		return func() error { return nil }
+	}
+	file := func(name, kind string) string {
+		file := fmt.Sprintf("%s-%s-%d-%s-%s", t.scenario, t.name, s.run, name, kind)
+		return filepath.Join(s.cfg.Profile, strings.NewReplacer(" ", "-", "/", "-per-").Replace(file))
+	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.plans(ctx, file(postgresName, "plans.log")) })
 	for name, c := range s.children {
-		if s.cfg.Profile == "" || name == "receiver" {
+		if name == "receiver" {
 			continue
 		}
 		for kind, path := range profiles {
-			file := strings.NewReplacer(" ", "-", "/", "-per-").Replace(fmt.Sprintf("%s-%s-%d-%s-%s.pprof", t.scenario, t.name, s.run, name, kind))
-			g.Go(func() error { return profile(ctx, c, path, filepath.Join(s.cfg.Profile, file)) })
+			g.Go(func() error { return profile(ctx, c, path, file(name, kind+".pprof")) })
 		}
 	}
 	return g.Wait
+}
+
+// plans writes what PostgreSQL logs meanwhile to a file: plans of one in a hundred statements.
+func (s *stack) plans(ctx context.Context, file string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	log, err := os.Open(filepath.Join(s.postgres.Dir(), "postgres.log"))
+	if err != nil {
+		return fmt.Errorf("read plans: %w", err)
+	}
+	defer log.Close()
+	if _, err := log.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("read plans: %w", err)
+	}
+	select {
+	case <-time.After(profileSeconds * time.Second):
+	case <-ctx.Done():
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(f, log)
+	return err
 }
 
 // profiles are the kinds, and where net/http/pprof serves them: of the processor, of

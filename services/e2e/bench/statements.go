@@ -8,12 +8,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// statementSettings are what PostgreSQL needs to count statements.
-func (c config) statementSettings() []string {
-	if c.Statements == 0 {
-		return nil
+// postgresSettings are what PostgreSQL needs to count statements, and to log the
+// plans of some.
+func (c config) postgresSettings() (settings []string) {
+	var libraries []string
+	if c.Statements > 0 {
+		libraries = append(libraries, "pg_stat_statements")
+		settings = append(settings, "pg_stat_statements.track_planning=on")
 	}
-	return []string{"shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_planning=on"}
+	if c.Profile != "" {
+		libraries = append(libraries, "auto_explain")
+		settings = append(settings, "auto_explain.log_min_duration=0", "auto_explain.sample_rate=0.01", "auto_explain.log_analyze=on",
+			"auto_explain.log_buffers=on", "auto_explain.log_triggers=on", "auto_explain.log_nested_statements=on")
+	}
+	return append(settings, "shared_preload_libraries="+strings.Join(libraries, ","))
 }
 
 // resetStatements forgets what was counted before a case.
