@@ -24,9 +24,9 @@ const (
 // Atomic is js whose PublishAll and PublishAcks publish many messages as atomic
 // batches, of up to a thousand: the broker stores one whole or not at all, and
 // syncs it to the disk once. It is for brokers with sync_interval: always, where
-// that is 7 times as fast. With 1 s it is a third slower, the broker takes half again the memory, and in
-// any case a stored message has 65 bytes of headers more (measured:
-// BenchmarkPublishBatch, docs/performance.md).
+// that is 7 times as fast. With 1 s it is a third slower, and the broker takes a
+// third more memory; in any case a stored message has 65 bytes of headers more
+// (measured: BenchmarkPublishBatch, docs/performance.md).
 func Atomic(js jetstream.JetStream) jetstream.JetStream { return atomic{js} }
 
 type atomic struct{ jetstream.JetStream }
