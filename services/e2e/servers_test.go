@@ -103,15 +103,25 @@ func startCluster(t *testing.T) *cluster {
 	events.Duplicates = 10 * time.Minute // a repeat may come after a freeze that a slow machine makes long
 	c.ensure(events)
 	// The other one as of a deployment that had one copy: the services leave it
-	// at that, and an operator changes it.
+	// at that, and an operator deletes it, as it can't be edited (docs/nats-cluster.md).
 	one := cfg
 	one.Replicas = 1
 	c.ensure(one.DeliveriesStream())
 	if s := c.ensure(cfg.DeliveriesStream()); s.CachedInfo().Config.Replicas != 1 {
-		t.Errorf("DELIVERIES has %d copies: made with 1, and not edited", s.CachedInfo().Config.Replicas)
+		t.Errorf("DELIVERIES has %d copies: made with 1, and not deleted", s.CachedInfo().Config.Replicas)
 	}
-	until(t, "DELIVERIES edited", func(ctx context.Context) error {
-		_, err := c.js.UpdateStream(ctx, cfg.DeliveriesStream())
+	until(t, "DELIVERIES deleted", func(ctx context.Context) error {
+		err := c.js.DeleteStream(ctx, streams.Deliveries)
+		if errors.Is(err, jetstream.ErrStreamNotFound) { // an answer got lost
+			return nil
+		}
+		return err
+	})
+	until(t, "DELIVERIES made anew", func(ctx context.Context) error {
+		s, err := streams.EnsureStream(ctx, c.js, cfg.DeliveriesStream())
+		if err == nil && s.CachedInfo().Config.Replicas != cfg.Replicas { // not each server knows yet
+			err = fmt.Errorf("it has %d copies", s.CachedInfo().Config.Replicas)
+		}
 		return err
 	})
 	c.awaitHealth()
