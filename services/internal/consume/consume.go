@@ -26,6 +26,9 @@ type Source struct {
 	Consumer jetstream.ConsumerConfig
 
 	MaxBatch int // bounds a batch, in messages
+	// Linger is how long a batch waits for more after its first message; 0 is not
+	// at all. For work that nobody waits for: fewer, larger batches cost less.
+	Linger time.Duration
 }
 
 const (
@@ -170,9 +173,9 @@ func lookAfter(ctx context.Context, nc *nats.Conn, consumer jetstream.Consumer, 
 func size(m jetstream.Msg) int64 { return min(int64(len(m.Data())), maxHeld) }
 
 // batches yields what is there, up to s.MaxBatch at a time, until ctx ends or
-// incoming closes. It waits for the first message of a batch and for no other:
-// a lone message is handed over at once, and under load batches grow by what
-// comes in while the one before is handled.
+// incoming closes. Unless s lingers it waits for the first message of a batch and
+// for no other: a lone message is handed over at once, and under load batches grow
+// by what comes in while the one before is handled.
 func batches(ctx context.Context, incoming <-chan jetstream.Msg, s Source) iter.Seq[[]jetstream.Msg] {
 	return func(yield func([]jetstream.Msg) bool) {
 		for {
@@ -186,16 +189,31 @@ func batches(ctx context.Context, incoming <-chan jetstream.Msg, s Source) iter.
 				}
 				batch = append(batch, m)
 			}
-			for len(batch) < s.MaxBatch && len(incoming) > 0 {
-				m, ok := <-incoming
-				if !ok {
-					break
+			over := time.NewTimer(s.Linger)
+			for more := true; more && len(batch) < s.MaxBatch; {
+				var m jetstream.Msg
+				if m, more = next(ctx, incoming, over.C); more {
+					batch = append(batch, m)
 				}
-				batch = append(batch, m)
 			}
+			over.Stop()
 			if !yield(batch) {
 				return
 			}
 		}
 	}
+}
+
+// next takes a message that is there, or waits for one until over or ctx ends.
+func next(ctx context.Context, incoming <-chan jetstream.Msg, over <-chan time.Time) (m jetstream.Msg, ok bool) {
+	if len(incoming) > 0 { // nobody else takes from it
+		m, ok = <-incoming
+		return m, ok
+	}
+	select {
+	case m, ok = <-incoming:
+	case <-over:
+	case <-ctx.Done():
+	}
+	return m, ok
 }

@@ -51,6 +51,10 @@ const (
 	// 100,000 rows/s at 500 (measured), and more rows gain little.
 	maxRows = 500
 
+	// linger is how long a batch of view rows waits for more of them: nobody waits
+	// for rows, and at 500 views/s each statement writes 100 instead of one or two.
+	linger = 200 * time.Millisecond
+
 	// maxClients is how many client addresses the rate limit remembers, at some
 	// 200 bytes each. Fewer, and whoever has many addresses gets more requests.
 	maxClients = 50_000
@@ -133,7 +137,7 @@ func (v *View) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		source := consume.Source{Stream: v.streams.EventsStream(), Consumer: streams.CardViewsConsumer(), MaxBatch: maxRows}
+		source := consume.Source{Stream: v.streams.EventsStream(), Consumer: streams.CardViewsConsumer(), MaxBatch: maxRows, Linger: linger}
 		return consume.Batches(ctx, v.js, v.log, source, func(msgs []jetstream.Msg) { v.writeRows(ctx, msgs) })
 	})
 	g.Go(func() error {

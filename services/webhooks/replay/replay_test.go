@@ -430,11 +430,11 @@ func TestPatternsFiltersAndBodiesThatAreGone(t *testing.T) {
 		types, filter string
 		made          int64
 	}{
-		"a pattern":                 {"{card.*}", "", 4},
-		"everything":                {"{*}", "", 6},
-		"a filter that some pass":   {"{*}", `{"n":{"gte":2}}`, 2},
-		"a filter that none passes": {"{*}", `{"n":"x"}`, 0},
-		"a filter of a newer version that all pass": {"{card.viewed}", `{"n":{"near":2}}`, 4},
+		"a pattern":                   {"{card.*}", "", 4},
+		"everything":                  {"{*}", "", 6},
+		"a filter that some pass":     {"{*}", `{"n":{"gte":2}}`, 2},
+		"a filter that none passes":   {"{*}", `{"n":"x"}`, 0},
+		"a filter of a newer version": {"{card.viewed}", `{"n":{"near":2}}`, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
