@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/timerslack"
 )
 
 // Config is what the command is told. Whatever else the services can be told by
@@ -29,6 +30,7 @@ type Config struct {
 	Log             string        `env:"LOG" default:"warn" enum:"trace,debug,info,warn,error" help:"Least level of log lines to show on the terminal: trace, debug, info, warn, error."`
 	LogLevel        string        `env:"LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" help:"Least level to write to DATA/cardwire.log, as JSON lines."`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" default:"30s" help:"How long work in flight may take to finish after Ctrl-C. A second Ctrl-C ends it at once."`
+	TimerSlack      time.Duration `env:"TIMER_SLACK" default:"4ms" help:"How late timers may fire, as the services have it; PostgreSQL too, if it is started here."`
 }
 
 // defaultData is the default of Config.Data.
@@ -37,14 +39,26 @@ const defaultData = ".data"
 // tokenTTL is how long the tokens that are printed are valid: a day's work.
 const tokenTTL = 24 * time.Hour
 
+// Validate says what is wrong with a setting. It is called by the flag parser.
+func (c Config) Validate() error {
+	if err := timerslack.Check(c.TimerSlack); err != nil {
+		return fmt.Errorf("TIMER_SLACK: %w", err)
+	}
+	return nil
+}
+
 // Run runs the command until a signal comes. JWT_SECRET, ENCRYPTION_KEYSET and the
 // broker's passwords are taken from the environment, or made once and kept.
 func (c Config) Run() error {
+	slackErr := timerslack.Set(c.TimerSlack) // first: it may begin this program anew
 	d, err := open(c, os.Stdout, os.Stderr)
 	if err != nil {
 		return err
 	}
 	defer d.close()
+	if slackErr != nil {
+		d.log.Info().Err(slackErr).Msg(timerslack.NotSet)
+	}
 	process.LimitMemory()
 	process.QuietLibraries()
 	return d.run(process.StopOnSignal(context.Background(), d.log, c.ShutdownTimeout))

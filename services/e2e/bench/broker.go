@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/cardwire/cardwire/services/internal/broker"
 	"github.com/cardwire/cardwire/services/internal/process"
+	"github.com/cardwire/cardwire/services/internal/timerslack"
 )
 
 // brokerCmd is this program as the broker: a NATS server with nats.conf in a
@@ -18,6 +20,9 @@ type brokerCmd struct {
 	Conf     string `required:""`
 	Store    string `required:""`
 	Profiles string // address to serve them on
+
+	// TimerSlack is that of the services: a nats-server has it from its unit of systemd.
+	TimerSlack time.Duration `env:"TIMER_SLACK" default:"4ms"`
 }
 
 // brokerStarted is the message of the line with the broker's URLs by user.
@@ -25,12 +30,15 @@ const brokerStarted = "broker started"
 
 // Run serves until the process is killed.
 func (c brokerCmd) Run(ctx context.Context) error {
+	log := process.NewLogger(os.Stderr, "warn")
+	if err := timerslack.Set(c.TimerSlack); err != nil {
+		log.Warn().Err(err).Msg(timerslack.NotSet)
+	}
 	if c.Profiles != "" {
 		if err := process.ServeProfiles(ctx, c.Profiles, process.NewLogger(os.Stderr, "info")); err != nil {
 			return err
 		}
 	}
-	log := process.NewLogger(os.Stderr, "warn")
 	b, err := broker.Start(broker.Config{File: c.Conf, StoreDir: c.Store, Host: "127.0.0.1", Port: -1, Log: log})
 	if err != nil {
 		return err

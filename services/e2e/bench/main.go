@@ -4,7 +4,8 @@
 // leaves nothing behind.
 //
 // Services take their other settings from the environment, such as
-// DELIVER_CONCURRENCY.
+// DELIVER_CONCURRENCY. The broker has their TIMER_SLACK too; PostgreSQL, receiver and
+// publisher have not.
 package main
 
 import (

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cardwire/cardwire/events/streams"
+	"github.com/cardwire/cardwire/services/internal/timerslack"
 )
 
 // Config is what every service is told, by flags or by the environment.
@@ -16,7 +17,8 @@ type Config struct {
 	LogLevel        string        `env:"LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" help:"Least level to log: trace, debug, info, warn, error."`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" default:"30s" help:"How long work in flight may take to finish after SIGTERM; for the deliverer 5s more than ATTEMPT_TIMEOUT. A second signal ends it at once."`
 
-	PprofAddr string `env:"PPROF_ADDR" help:"Loopback address to serve Go's profiles on, such as 127.0.0.1:6060. Empty serves none."`
+	TimerSlack time.Duration `env:"TIMER_SLACK" default:"4ms" help:"How late timers may fire, so that the process is woken up less often (0 to 10ms, Linux alone). 0 leaves that to the system."`
+	PprofAddr  string        `env:"PPROF_ADDR" help:"Loopback address to serve Go's profiles on, such as 127.0.0.1:6060. Empty serves none."`
 
 	StreamReplicas int           `env:"STREAM_REPLICAS" default:"1" help:"Copies of each stream when it is created: 1, or 3 or 5 in a cluster."`
 	EventsMaxAge   time.Duration `env:"EVENTS_MAX_AGE" default:"720h" help:"How long the stream keeps events when it is created: how far back a replay reaches."`
@@ -37,6 +39,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("EVENTS_MAX_AGE: must be at least 1h, not %s", c.EventsMaxAge)
 	case c.EventsMaxBytes < 1<<20:
 		return fmt.Errorf("EVENTS_MAX_BYTES: must be at least 1048576, not %d", c.EventsMaxBytes)
+	case timerslack.Check(c.TimerSlack) != nil:
+		return fmt.Errorf("TIMER_SLACK: %w", timerslack.Check(c.TimerSlack))
 	case c.ShutdownTimeout <= 0:
 		return fmt.Errorf("SHUTDOWN_TIMEOUT: must be positive, not %s", c.ShutdownTimeout)
 	}

@@ -28,6 +28,7 @@ import (
 
 	"github.com/cardwire/cardwire/events/streams"
 	"github.com/cardwire/cardwire/services/internal/retry"
+	"github.com/cardwire/cardwire/services/internal/timerslack"
 	"github.com/cardwire/cardwire/sql/migrations"
 )
 
@@ -116,8 +117,12 @@ func Main[C any](s Service, open func(C, Deps) ([]Step, error)) {
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 
+	slackErr := timerslack.Set(cli.Process.TimerSlack) // first: it may begin this program anew
 	QuietLibraries()
 	log := NewLogger(os.Stderr, cli.Process.LogLevel).With().Str("service", s.Name).Logger()
+	if slackErr != nil {
+		log.Info().Err(slackErr).Msg(timerslack.NotSet)
+	}
 	ctx := StopOnSignal(context.Background(), log, cli.Process.ShutdownTimeout)
 	err = Run(ctx, s, cli.Process, log, func(d Deps) ([]Step, error) { return open(cli.Step, d) })
 	var wrong *SettingError
